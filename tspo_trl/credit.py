@@ -1,0 +1,377 @@
+"""Credit: the first-occurrence latent reward (FOLR) and group-relative advantages, as pure functions.
+
+Implements *TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization* (arXiv 2601.22776)
+from its abstract and secondary summaries. In the docstrings, "stated" marks what those texts say and "ours" what we
+chose where they are silent; every choice of ours is an option. A group is all rollouts of one question, a turn is one
+block of generated tokens with the feedback that the search returned for it, and a NaN outcome marks an unscorable
+rollout, which is left out of every statistic and gets no advantage. No function here changes its arguments.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+
+from .answers import Match, contains_answer
+
+
+Credit = Literal["first_occurrence", "prefix"]
+TurnLevelGroups = Literal["all_wrong", "always", "never"]
+TurnBaseline = Literal["same_turn", "all_turns"]
+AbsentTurns = Literal["skip", "zero"]
+ScaleRewards = Literal["group", "batch", "none"]
+
+EPSILON = 1e-4  # added to every standard deviation, as TRL does
+ZERO_STD = 1e-6  # a standard deviation up to this times (1 + |mean|) is rounding, not signal
+SIGNAL = 1e-6  # an advantage up to this moves nothing
+
+
+def first_occurrence(
+    feedback: Sequence[str | None],
+    golden_answers: Sequence[str],
+    *,
+    match: Match = "token",
+    match_boolean_answers: bool = False,
+) -> int | None:
+    """
+    Finds the first turn whose feedback contains a gold answer: t* of the first-occurrence latent reward (stated).
+
+    Args:
+        feedback (`Sequence[str | None]`):
+            What the search returned after each turn, as the policy saw it, `None` where a turn brought nothing. Text that
+            the model wrote has no place here (ours).
+        golden_answers (`Sequence[str]`):
+            Accepted answers; one that occurs is enough.
+        match (`str`, *optional*, defaults to `"token"`):
+            `"token"` or `"substring"`, see [`~tspo_trl.answers.contains_answer`] (ours).
+        match_boolean_answers (`bool`, *optional*, defaults to `False`):
+            Whether gold answers that are only *yes*, *no* or *noanswer* may match (ours).
+
+    Returns:
+        `int` or `None`:
+            Zero-based index of that turn, `None` if there is none.
+
+    Raises:
+        `TypeError`: If `feedback` or `golden_answers` is one string.
+        `ValueError`: If `match` is unknown.
+    """
+    if isinstance(feedback, str):
+        raise TypeError(f"feedback must be a sequence with one entry per turn, got a string; pass [{feedback!r}].")
+    for turn, text in enumerate(feedback):
+        found = contains_answer(
+            "" if text is None else text, golden_answers, match=match, match_boolean_answers=match_boolean_answers
+        )
+        if found:
+            return turn
+    return None
+
+
+def turn_rewards(
+    outcome: float,
+    num_turns: int,
+    first_hit: int | None,
+    *,
+    alpha: float = 0.5,
+    credit: Credit = "first_occurrence",
+    success_threshold: float = 1.0,
+) -> list[float]:
+    """
+    Rewards of one rollout's turns: its outcome, plus the latent reward if it is wrong although it saw the answer (stated).
+
+    Args:
+        outcome (`float`):
+            Outcome reward of the rollout. NaN (unscorable) makes every turn's reward NaN.
+        num_turns (`int`):
+            Number of turns, at least 1.
+        first_hit (`int` or `None`):
+            Turn whose feedback first contained a gold answer, `None` if none did.
+        alpha (`float`, *optional*, defaults to `0.5`):
+            Latent reward (value ours).
+        credit (`str`, *optional*, defaults to `"first_occurrence"`):
+            `"first_occurrence"` gives `alpha` to turn `first_hit` only (the literal reading of the paper), `"prefix"` to every
+            turn up to and including it.
+        success_threshold (`float`, *optional*, defaults to `1.0`):
+            A rollout with at least this outcome is correct and gets no latent reward (value ours).
+
+    Returns:
+        `list[float]`:
+            One reward per turn.
+
+    Raises:
+        `ValueError`: If an argument is out of range.
+    """
+    _check_rewards_options(alpha, credit, success_threshold)
+    if num_turns < 1:
+        raise ValueError(f"num_turns must be at least 1, got {num_turns!r}.")
+    if first_hit is not None and not 0 <= first_hit < num_turns:
+        raise ValueError(
+            f"first_hit must be None or a turn index from 0 to {num_turns - 1} (num_turns is {num_turns}), "
+            f"got {first_hit!r}."
+        )
+    if first_hit is None or outcome >= success_threshold:
+        return [outcome] * num_turns
+    first_rewarded = first_hit if credit == "first_occurrence" else 0
+    return [outcome + (alpha if first_rewarded <= turn <= first_hit else 0.0) for turn in range(num_turns)]
+
+
+def near_misses(outcomes: torch.Tensor, first_hits: torch.Tensor, *, success_threshold: float = 1.0) -> torch.Tensor:
+    """
+    Tells which rollouts are near misses: wrong, although the evidence they acquired contains a gold answer (stated).
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(N,)`):
+            Outcome rewards; NaN (unscorable) is never a near miss.
+        first_hits (`torch.Tensor` of shape `(N,)`):
+            Turn whose feedback first contained a gold answer, -1 for never.
+        success_threshold (`float`, *optional*, defaults to `1.0`):
+            Least outcome of a correct rollout.
+
+    Returns:
+        `torch.Tensor` of shape `(N,)` and type bool.
+    """
+    return (outcomes < success_threshold) & (first_hits >= 0)
+
+
+def all_wrong_groups(outcomes: torch.Tensor, group_size: int, *, success_threshold: float = 1.0) -> torch.Tensor:
+    """
+    Tells which groups are all wrong: at least one rollout can be scored, and none is correct.
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(N,)`):
+            Outcome rewards, the rollouts of a group side by side; NaN is unscorable and counts neither way.
+        group_size (`int`):
+            Number of rollouts per group; divides `N`.
+        success_threshold (`float`, *optional*, defaults to `1.0`):
+            Least outcome of a correct rollout.
+
+    Returns:
+        `torch.Tensor` of shape `(N / group_size,)` and type bool.
+    """
+    grouped = outcomes.reshape(-1, group_size)
+    correct = grouped >= success_threshold
+    return ~correct.any(dim=1) & ~grouped.isnan().all(dim=1)
+
+
+def groups_with_signal(advantages: torch.Tensor, group_size: int) -> torch.Tensor:
+    """
+    Tells which groups carry a learning signal: any advantage whose magnitude exceeds 1e-6.
+
+    Args:
+        advantages (`torch.Tensor` of shape `(N, T)`):
+            Advantages of N rollouts, the rollouts of a group side by side.
+        group_size (`int`):
+            Number of rollouts per group; divides `N`.
+
+    Returns:
+        `torch.Tensor` of shape `(N / group_size,)` and type bool.
+    """
+    return (advantages.abs() > SIGNAL).any(dim=1).reshape(-1, group_size).any(dim=1)
+
+
+def group_advantages(
+    outcomes: torch.Tensor,
+    num_turns: torch.Tensor,
+    first_hits: torch.Tensor,
+    group_size: int,
+    *,
+    alpha: float = 0.5,
+    credit: Credit = "first_occurrence",
+    turn_level_groups: TurnLevelGroups = "all_wrong",
+    turn_baseline: TurnBaseline = "same_turn",
+    absent_turns: AbsentTurns = "skip",
+    latent_in_mixed_groups: bool = True,
+    scale_rewards: ScaleRewards | bool = "group",
+    success_threshold: float = 1.0,
+) -> torch.Tensor:
+    """
+    Group-relative advantages of every turn, at turn or trajectory level depending on the group (stated).
+
+    With `alpha=0` and `turn_level_groups="never"` these are GRPO's advantages with TRL's arithmetic, in float32, bit for
+    bit; the one exception is ours: a group whose rewards differ by rounding only has advantages of exactly 0.
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(N,)`, floating point):
+            Outcome rewards, the rollouts of a group side by side. NaN marks an unscorable rollout: it is left out of every
+            mean and standard deviation and its advantages are 0.
+        num_turns (`torch.Tensor` of shape `(N,)`, integer):
+            Number of turns of each rollout, at least 1.
+        first_hits (`torch.Tensor` of shape `(N,)`, integer):
+            Turn whose feedback first contained a gold answer, -1 for never.
+        group_size (`int`):
+            Number of rollouts per group; divides `N`. A group of 1 has no baseline: its advantages are 0.
+        alpha (`float`, *optional*, defaults to `0.5`):
+            Latent reward of a near miss (value ours). Where advantages are divided by the group's standard deviation it
+            cancels in all-wrong groups of equal outcomes.
+        credit (`str`, *optional*, defaults to `"first_occurrence"`):
+            Which turns of a near miss get `alpha`: the `"first_occurrence"` (stated, read literally) or the whole `"prefix"` up
+            to it.
+        turn_level_groups (`str`, *optional*, defaults to `"all_wrong"`):
+            Which groups are credited turn by turn: `"all_wrong"`, `"always"` or `"never"` (stated that it depends on the
+            group's composition; which composition is ours).
+        turn_baseline (`str`, *optional*, defaults to `"same_turn"`):
+            At turn level, a reward is compared with the rewards of the `"same_turn"` in the group, or of `"all_turns"` of the
+            group pooled (ours).
+        absent_turns (`str`, *optional*, defaults to `"skip"`):
+            With `turn_baseline="same_turn"`, rollouts that ended before turn k are left out of its statistics (`"skip"`), or
+            count there as reward 0 (`"zero"`) (ours). With fewer than two rollouts in them the advantage is 0. `"skip"` makes
+            the baseline depend on when rollouts stop, a known source of bias on length.
+        latent_in_mixed_groups (`bool`, *optional*, defaults to `True`):
+            At trajectory level, whether near misses get `alpha` on top of their outcome (ours).
+        scale_rewards (`str` or `bool`, *optional*, defaults to `"group"`):
+            Standard deviation to divide by, TRL's field: `"group"` (or `True`) that of the values the mean is taken over,
+            `"batch"` that of all trajectories (trajectory level) or of all turn rewards of turn-level groups (turn level),
+            `"none"` (or `False`) no division.
+        success_threshold (`float`, *optional*, defaults to `1.0`):
+            A rollout with at least this outcome is correct (value ours).
+
+    Returns:
+        `torch.Tensor` of shape `(N, max(num_turns))` and type float32, on the device of `outcomes`:
+            Advantage of every turn, 0 past a rollout's last turn.
+
+    Raises:
+        `TypeError`: If `outcomes`, `num_turns` or `first_hits` is no tensor.
+        `ValueError`: If an argument has a wrong shape or type, is out of range or unknown.
+    """
+    scale_rewards = {True: "group", False: "none"}[scale_rewards] if isinstance(scale_rewards, bool) else scale_rewards
+    _check_rewards_options(alpha, credit, success_threshold)
+    _check_choice("turn_level_groups", turn_level_groups, TurnLevelGroups)
+    _check_choice("turn_baseline", turn_baseline, TurnBaseline)
+    _check_choice("absent_turns", absent_turns, AbsentTurns)
+    _check_choice("scale_rewards", scale_rewards, ScaleRewards)
+    _check_batch(outcomes, num_turns, first_hits, group_size)
+
+    outcomes = outcomes.to(torch.float32)
+    exists = torch.arange(int(num_turns.max()), device=outcomes.device) < num_turns.unsqueeze(1)
+    if group_size == 1:
+        return torch.zeros(exists.shape, dtype=torch.float32, device=outcomes.device)
+    near_miss = near_misses(outcomes, first_hits, success_threshold=success_threshold)
+    latent = near_miss.to(torch.float32) * alpha
+
+    rewards = outcomes + latent if latent_in_mixed_groups else outcomes
+    advantages = _trajectory_advantages(rewards, group_size, scale_rewards).unsqueeze(1).expand(exists.shape)
+    if turn_level_groups != "never":
+        turn_level = all_wrong_groups(outcomes, group_size, success_threshold=success_threshold)
+        turn_level = turn_level.repeat_interleave(group_size).unsqueeze(1) | (turn_level_groups == "always")
+        rewards = outcomes.unsqueeze(1) + latent.unsqueeze(1) * _rewarded_turns(first_hits, exists.shape[1], credit)
+        rewards = rewards.where(exists & turn_level, torch.nan)
+        zero_absent = turn_baseline == "same_turn" and absent_turns == "zero"
+        turn_advantages = _turn_advantages(
+            rewards,
+            group_size,
+            pooled=turn_baseline == "all_turns",
+            zero_absent=zero_absent,
+            scale_rewards=scale_rewards,
+        )
+        advantages = turn_advantages.where(turn_level, advantages)
+    return advantages.where(exists, 0.0)
+
+
+def _trajectory_advantages(rewards: torch.Tensor, group_size: int, scale_rewards: ScaleRewards) -> torch.Tensor:
+    """GRPO's advantages (N,) of trajectory rewards (N,)."""
+    return _normalize(rewards.reshape(-1, group_size), 1, scale_rewards, batch=rewards).flatten()
+
+
+def _rewarded_turns(first_hits: torch.Tensor, max_turns: int, credit: Credit) -> torch.Tensor:
+    """Turns (N, max_turns) that get the latent reward if the rollout is a near miss."""
+    turns = torch.arange(max_turns, device=first_hits.device)
+    first_hits = first_hits.unsqueeze(1)
+    return turns == first_hits if credit == "first_occurrence" else turns <= first_hits
+
+
+def _turn_advantages(
+    rewards: torch.Tensor, group_size: int, *, pooled: bool, zero_absent: bool, scale_rewards: ScaleRewards
+) -> torch.Tensor:
+    """Advantages (N, T) of turn rewards (N, T), in which NaN marks what is left out."""
+    values = rewards
+    if zero_absent:
+        scorable = ~rewards[:, :1].isnan()  # every scorable rollout has a first turn
+        values = rewards.nan_to_num(nan=0.0).where(scorable, torch.nan)
+    grouped = values.reshape(-1, group_size, rewards.shape[1])
+    return _normalize(grouped, (1, 2) if pooled else 1, scale_rewards, batch=rewards.flatten()).reshape(rewards.shape)
+
+
+def _normalize(
+    values: torch.Tensor, dim: int | tuple[int, ...], scale_rewards: ScaleRewards, *, batch: torch.Tensor
+) -> torch.Tensor:
+    """
+    Deviation of every value from the mean over `dim`, scaled; 0 where the value is NaN or its statistics carry no signal.
+
+    `batch` are the values over which `scale_rewards="batch"` takes its standard deviation.
+    """
+    mean, std = _mean_and_std(values, dim)
+    signal = _varies(mean, std) & ~values.isnan()
+    if scale_rewards == "batch":
+        batch_mean, std = _mean_and_std(batch, 0)
+        signal = signal & _varies(batch_mean, std)
+    deviation = values - mean
+    if scale_rewards != "none":
+        deviation = deviation / (std + EPSILON)
+    return deviation.where(signal, 0.0)
+
+
+def _mean_and_std(values: torch.Tensor, dim: int | tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and sample standard deviation without the NaNs, dimensions kept; fewer than two values have std NaN."""
+    mean = values.nanmean(dim=dim, keepdim=True)
+    count = (~values.isnan()).sum(dim=dim, keepdim=True)
+    # In this order: variance over N, then Bessel's factor. Any other order differs from TRL in the last bit.
+    variance = ((values - mean) ** 2).nanmean(dim=dim, keepdim=True) * (count / (count - 1))
+    return mean, variance.sqrt()
+
+
+def _varies(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Whether a standard deviation is more than rounding; a NaN one is not."""
+    return std > ZERO_STD * (1 + mean.abs())
+
+
+def _check_rewards_options(alpha: float, credit: str, success_threshold: float) -> None:
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ValueError(f"alpha must be a finite number of at least 0, got {alpha!r}.")
+    if math.isnan(success_threshold):
+        raise ValueError("success_threshold must be a number, got nan.")
+    _check_choice("credit", credit, Credit)
+
+
+def _check_choice(name: str, value: str, choices: object) -> None:
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+
+
+def _check_batch(outcomes: torch.Tensor, num_turns: torch.Tensor, first_hits: torch.Tensor, group_size: int) -> None:
+    _check_vector("outcomes", outcomes)
+    _check_vector("num_turns", num_turns)
+    _check_vector("first_hits", first_hits)
+    if not len(outcomes) == len(num_turns) == len(first_hits):
+        raise ValueError(
+            "outcomes, num_turns and first_hits must have one entry per rollout each, got "
+            f"{len(outcomes)}, {len(num_turns)} and {len(first_hits)} entries."
+        )
+    if not isinstance(group_size, int) or group_size < 1:
+        raise ValueError(f"group_size must be an integer of at least 1, got {group_size!r}.")
+    if len(outcomes) == 0 or len(outcomes) % group_size:
+        raise ValueError(
+            f"The number of rollouts must be a positive multiple of group_size ({group_size}), got {len(outcomes)} outcomes."
+        )
+    _check_entries("outcomes", outcomes, outcomes.isinf(), "finite, or NaN where a rollout cannot be scored")
+    _check_entries("num_turns", num_turns, num_turns < 1, "at least 1")
+    wrong_hits = (first_hits < -1) | (first_hits >= num_turns)
+    _check_entries("first_hits", first_hits, wrong_hits, "a turn index below the rollout's num_turns, or -1 for never")
+
+
+def _check_vector(name: str, tensor: torch.Tensor) -> None:
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}; pass torch.tensor({name}).")
+    if tensor.dim() != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {tuple(tensor.shape)}.")
+    integer = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    if name == "outcomes" and not tensor.is_floating_point():
+        raise ValueError(f"outcomes must have a floating point type, got {tensor.dtype}; pass outcomes.float().")
+    if name != "outcomes" and not integer:
+        raise ValueError(f"{name} must have an integer type, got {tensor.dtype}; pass {name}.long().")
+
+
+def _check_entries(name: str, tensor: torch.Tensor, wrong: torch.Tensor, rule: str) -> None:
+    if wrong.any():
+        rollout = int(wrong.nonzero()[0])
+        raise ValueError(f"{name} must be {rule}; rollout {rollout} has {tensor[rollout].item()!r}.")
