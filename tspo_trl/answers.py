@@ -1,8 +1,8 @@
 """Answers as text: normalisation, exact match, F1, and whether a text holds an answer.
 
-Normalisation is that of SQuAD and Search-R1 (lower case, no punctuation, no articles, single spaces), widened to Unicode:
-compatibility decomposition first, combining marks and all Unicode punctuation removed. On ASCII text the two are equal.
-Everything here is a pure function of its arguments and needs the standard library only.
+Normalisation is that of SQuAD and Search-R1 (lower case, no punctuation, no articles, single spaces), widened to
+Unicode: compatibility decomposition first, combining marks and all Unicode punctuation removed. On ASCII text the two
+are equal. Everything here is a pure function of its arguments and needs the standard library only.
 """
 
 import re
@@ -11,7 +11,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
-
 
 Match = Literal["token", "substring"]
 
@@ -39,8 +38,8 @@ def normalize_answer(text: str) -> str:
     Normalises a text for comparison with an answer.
 
     The steps are Unicode NFKD, lower case, removal of combining marks (category M) and punctuation (ASCII punctuation
-    and category P), removal of the articles *a*, *an*, *the* as whole words, and folding of white space. The ASCII part
-    is SQuAD's and Search-R1's; the Unicode part is ours. Normalising twice changes nothing more.
+    and category P), removal of the articles *a*, *an*, *the* as whole words, and folding of white space. The ASCII
+    part is SQuAD's and Search-R1's; the Unicode part is ours. Normalising twice changes nothing more.
 
     Args:
         text (`str`):
@@ -126,8 +125,8 @@ def contains_answer(
     """
     Tells whether a text holds a gold answer.
 
-    Both sides are normalised. Gold answers that normalise to nothing never match. All rules are ours: the paper says only
-    that the answer appears in the evidence.
+    Both sides are normalised. Gold answers that normalise to nothing never match. All rules are ours: the paper says
+    only that the answer appears in the evidence.
 
     Args:
         text (`str`):
@@ -135,8 +134,8 @@ def contains_answer(
         golden_answers (`Sequence[str]`):
             Accepted answers; one that occurs is enough.
         match (`str`, *optional*, defaults to `"token"`):
-            `"token"` looks for the gold answer's tokens as neighbours in the text, so that "no" is not found in "North"
-            nor "2" in "1924"; `"substring"` looks for its characters anywhere.
+            `"token"` looks for the gold answer's tokens as neighbours in the text, so that "no" is not found in
+            "North" nor "2" in "1924"; `"substring"` looks for its characters anywhere.
         match_boolean_answers (`bool`, *optional*, defaults to `False`):
             Whether gold answers that are only *yes*, *no* or *noanswer* may match. Their occurrence in a passage is no
             evidence for the answer, so by default they never do.
@@ -171,7 +170,8 @@ def _normalized_golds(golden_answers: Sequence[str]) -> list[str]:
     for answer in golden_answers:
         if not isinstance(answer, str):
             raise TypeError(
-                f"golden_answers must hold strings only, got {answer!r} ({type(answer).__name__}); pass {str(answer)!r}."
+                f"golden_answers must hold strings only, got {answer!r} ({type(answer).__name__}); "
+                f"pass {str(answer)!r}."
             )
     return [normalize_answer(answer) for answer in golden_answers]
 

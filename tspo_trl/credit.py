@@ -1,10 +1,10 @@
 """Credit: the first-occurrence latent reward (FOLR) and group-relative advantages, as pure functions.
 
-Implements *TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization* (arXiv 2601.22776)
-from its abstract and secondary summaries. In the docstrings, "stated" marks what those texts say and "ours" what we
-chose where they are silent; every choice of ours is an option. A group is all rollouts of one question, a turn is one
-block of generated tokens with the feedback that the search returned for it, and a NaN outcome marks an unscorable
-rollout, which is left out of every statistic and gets no advantage. No function here changes its arguments.
+Implements *TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization* (arXiv
+2601.22776) from its abstract and secondary summaries. In the docstrings, "stated" marks what those texts say and
+"ours" what we chose where they are silent; every choice of ours is an option. A group is all rollouts of one question,
+a turn is one block of generated tokens with the feedback that the search returned for it, and a NaN outcome marks an
+unscorable rollout, which is left out of every statistic and gets no advantage. No function here changes its arguments.
 """
 
 import math
@@ -14,7 +14,6 @@ from typing import Literal, get_args
 import torch
 
 from .answers import Match, contains_answer
-
 
 Credit = Literal["first_occurrence", "prefix"]
 TurnLevelGroups = Literal["all_wrong", "always", "never"]
@@ -39,8 +38,8 @@ def first_occurrence(
 
     Args:
         feedback (`Sequence[str | None]`):
-            What the search returned after each turn, as the policy saw it, `None` where a turn brought nothing. Text that
-            the model wrote has no place here (ours).
+            What the search returned after each turn, as the policy saw it, `None` where a turn brought nothing. Text
+            that the model wrote has no place here (ours).
         golden_answers (`Sequence[str]`):
             Accepted answers; one that occurs is enough.
         match (`str`, *optional*, defaults to `"token"`):
@@ -77,7 +76,7 @@ def turn_rewards(
     success_threshold: float = 1.0,
 ) -> list[float]:
     """
-    Rewards of one rollout's turns: its outcome, plus the latent reward if it is wrong although it saw the answer (stated).
+    Rewards of one rollout's turns: its outcome, plus the latent reward where it is a near miss (stated).
 
     Args:
         outcome (`float`):
@@ -89,8 +88,8 @@ def turn_rewards(
         alpha (`float`, *optional*, defaults to `0.5`):
             Latent reward (value ours).
         credit (`str`, *optional*, defaults to `"first_occurrence"`):
-            `"first_occurrence"` gives `alpha` to turn `first_hit` only (the literal reading of the paper), `"prefix"` to every
-            turn up to and including it.
+            `"first_occurrence"` gives `alpha` to turn `first_hit` only (the literal reading of the paper), `"prefix"`
+            to every turn up to and including it.
         success_threshold (`float`, *optional*, defaults to `1.0`):
             A rollout with at least this outcome is correct and gets no latent reward (value ours).
 
@@ -187,13 +186,13 @@ def group_advantages(
     """
     Group-relative advantages of every turn, at turn or trajectory level depending on the group (stated).
 
-    With `alpha=0` and `turn_level_groups="never"` these are GRPO's advantages with TRL's arithmetic, in float32, bit for
-    bit; the one exception is ours: a group whose rewards differ by rounding only has advantages of exactly 0.
+    With `alpha=0` and `turn_level_groups="never"` these are GRPO's advantages with TRL's arithmetic, in float32, bit
+    for bit; the one exception is ours: a group whose rewards differ by rounding only has advantages of exactly 0.
 
     Args:
         outcomes (`torch.Tensor` of shape `(N,)`, floating point):
-            Outcome rewards, the rollouts of a group side by side. NaN marks an unscorable rollout: it is left out of every
-            mean and standard deviation and its advantages are 0.
+            Outcome rewards, the rollouts of a group side by side. NaN marks an unscorable rollout: it is left out of
+            every mean and standard deviation and its advantages are 0.
         num_turns (`torch.Tensor` of shape `(N,)`, integer):
             Number of turns of each rollout, at least 1.
         first_hits (`torch.Tensor` of shape `(N,)`, integer):
@@ -201,27 +200,27 @@ def group_advantages(
         group_size (`int`):
             Number of rollouts per group; divides `N`. A group of 1 has no baseline: its advantages are 0.
         alpha (`float`, *optional*, defaults to `0.5`):
-            Latent reward of a near miss (value ours). Where advantages are divided by the group's standard deviation it
-            cancels in all-wrong groups of equal outcomes.
+            Latent reward of a near miss (value ours). Where advantages are divided by the group's standard deviation
+            it cancels in all-wrong groups of equal outcomes.
         credit (`str`, *optional*, defaults to `"first_occurrence"`):
-            Which turns of a near miss get `alpha`: the `"first_occurrence"` (stated, read literally) or the whole `"prefix"` up
-            to it.
+            Which turns of a near miss get `alpha`: the `"first_occurrence"` (stated, read literally) or the whole
+            `"prefix"` up to it.
         turn_level_groups (`str`, *optional*, defaults to `"all_wrong"`):
-            Which groups are credited turn by turn: `"all_wrong"`, `"always"` or `"never"` (stated that it depends on the
-            group's composition; which composition is ours).
+            Which groups are credited turn by turn: `"all_wrong"`, `"always"` or `"never"` (stated that it depends on
+            the group's composition; which composition is ours).
         turn_baseline (`str`, *optional*, defaults to `"same_turn"`):
-            At turn level, a reward is compared with the rewards of the `"same_turn"` in the group, or of `"all_turns"` of the
-            group pooled (ours).
+            At turn level, a reward is compared with the rewards of the `"same_turn"` in the group, or of `"all_turns"`
+            of the group pooled (ours).
         absent_turns (`str`, *optional*, defaults to `"skip"`):
-            With `turn_baseline="same_turn"`, rollouts that ended before turn k are left out of its statistics (`"skip"`), or
-            count there as reward 0 (`"zero"`) (ours). With fewer than two rollouts in them the advantage is 0. `"skip"` makes
-            the baseline depend on when rollouts stop, a known source of bias on length.
+            With `turn_baseline="same_turn"`, rollouts that ended before turn k are left out of its statistics
+            (`"skip"`), or count there as reward 0 (`"zero"`) (ours). With fewer than two rollouts in them the
+            advantage is 0. `"skip"` makes the baseline depend on when rollouts stop, a known source of bias on length.
         latent_in_mixed_groups (`bool`, *optional*, defaults to `True`):
             At trajectory level, whether near misses get `alpha` on top of their outcome (ours).
         scale_rewards (`str` or `bool`, *optional*, defaults to `"group"`):
-            Standard deviation to divide by, TRL's field: `"group"` (or `True`) that of the values the mean is taken over,
-            `"batch"` that of all trajectories (trajectory level) or of all turn rewards of turn-level groups (turn level),
-            `"none"` (or `False`) no division.
+            Standard deviation to divide by, TRL's field: `"group"` (or `True`) that of the values the mean is taken
+            over, `"batch"` that of all trajectories (trajectory level) or of all turn rewards of turn-level groups
+            (turn level), `"none"` (or `False`) no division.
         success_threshold (`float`, *optional*, defaults to `1.0`):
             A rollout with at least this outcome is correct (value ours).
 
@@ -233,43 +232,46 @@ def group_advantages(
         `TypeError`: If `outcomes`, `num_turns` or `first_hits` is no tensor.
         `ValueError`: If an argument has a wrong shape or type, is out of range or unknown.
     """
-    scale_rewards = {True: "group", False: "none"}[scale_rewards] if isinstance(scale_rewards, bool) else scale_rewards
     _check_rewards_options(alpha, credit, success_threshold)
     _check_choice("turn_level_groups", turn_level_groups, TurnLevelGroups)
     _check_choice("turn_baseline", turn_baseline, TurnBaseline)
     _check_choice("absent_turns", absent_turns, AbsentTurns)
-    _check_choice("scale_rewards", scale_rewards, ScaleRewards)
+    scale = _scale(scale_rewards)
     _check_batch(outcomes, num_turns, first_hits, group_size)
 
     outcomes = outcomes.to(torch.float32)
     exists = torch.arange(int(num_turns.max()), device=outcomes.device) < num_turns.unsqueeze(1)
     if group_size == 1:
         return torch.zeros(exists.shape, dtype=torch.float32, device=outcomes.device)
-    near_miss = near_misses(outcomes, first_hits, success_threshold=success_threshold)
-    latent = near_miss.to(torch.float32) * alpha
+    latent = alpha * near_misses(outcomes, first_hits, success_threshold=success_threshold).to(torch.float32)
+    turn_level = _in_turn_level_group(outcomes, group_size, turn_level_groups, success_threshold).unsqueeze(1)
 
-    rewards = outcomes + latent if latent_in_mixed_groups else outcomes
-    advantages = _trajectory_advantages(rewards, group_size, scale_rewards).unsqueeze(1).expand(exists.shape)
-    if turn_level_groups != "never":
-        turn_level = all_wrong_groups(outcomes, group_size, success_threshold=success_threshold)
-        turn_level = turn_level.repeat_interleave(group_size).unsqueeze(1) | (turn_level_groups == "always")
-        rewards = outcomes.unsqueeze(1) + latent.unsqueeze(1) * _rewarded_turns(first_hits, exists.shape[1], credit)
-        rewards = rewards.where(exists & turn_level, torch.nan)
-        zero_absent = turn_baseline == "same_turn" and absent_turns == "zero"
-        turn_advantages = _turn_advantages(
-            rewards,
-            group_size,
-            pooled=turn_baseline == "all_turns",
-            zero_absent=zero_absent,
-            scale_rewards=scale_rewards,
-        )
-        advantages = turn_advantages.where(turn_level, advantages)
-    return advantages.where(exists, 0.0)
+    trajectory_rewards = outcomes + latent if latent_in_mixed_groups else outcomes
+    trajectory_advantages = _trajectory_advantages(trajectory_rewards, group_size, scale).unsqueeze(1)
+
+    rewarded = _rewarded_turns(first_hits, exists.shape[1], credit)
+    rewards = outcomes.unsqueeze(1) + latent.unsqueeze(1) * rewarded
+    rewards = rewards.where(exists & turn_level, torch.nan)
+    pooled = turn_baseline == "all_turns"
+    zero_absent = absent_turns == "zero" and not pooled
+    turn_advantages = _turn_advantages(rewards, group_size, scale, pooled=pooled, zero_absent=zero_absent)
+
+    return turn_advantages.where(turn_level, trajectory_advantages).where(exists, 0.0)
 
 
-def _trajectory_advantages(rewards: torch.Tensor, group_size: int, scale_rewards: ScaleRewards) -> torch.Tensor:
+def _in_turn_level_group(
+    outcomes: torch.Tensor, group_size: int, turn_level_groups: TurnLevelGroups, success_threshold: float
+) -> torch.Tensor:
+    """Which rollouts (N,) are credited turn by turn."""
+    if turn_level_groups == "all_wrong":
+        all_wrong = all_wrong_groups(outcomes, group_size, success_threshold=success_threshold)
+        return all_wrong.repeat_interleave(group_size)
+    return torch.full_like(outcomes, turn_level_groups == "always", dtype=torch.bool)
+
+
+def _trajectory_advantages(rewards: torch.Tensor, group_size: int, scale: ScaleRewards) -> torch.Tensor:
     """GRPO's advantages (N,) of trajectory rewards (N,)."""
-    return _normalize(rewards.reshape(-1, group_size), 1, scale_rewards, batch=rewards).flatten()
+    return _normalize(rewards.reshape(-1, group_size), 1, scale, batch=rewards).flatten()
 
 
 def _rewarded_turns(first_hits: torch.Tensor, max_turns: int, credit: Credit) -> torch.Tensor:
@@ -280,7 +282,7 @@ def _rewarded_turns(first_hits: torch.Tensor, max_turns: int, credit: Credit) ->
 
 
 def _turn_advantages(
-    rewards: torch.Tensor, group_size: int, *, pooled: bool, zero_absent: bool, scale_rewards: ScaleRewards
+    rewards: torch.Tensor, group_size: int, scale: ScaleRewards, *, pooled: bool, zero_absent: bool
 ) -> torch.Tensor:
     """Advantages (N, T) of turn rewards (N, T), in which NaN marks what is left out."""
     values = rewards
@@ -288,24 +290,24 @@ def _turn_advantages(
         scorable = ~rewards[:, :1].isnan()  # every scorable rollout has a first turn
         values = rewards.nan_to_num(nan=0.0).where(scorable, torch.nan)
     grouped = values.reshape(-1, group_size, rewards.shape[1])
-    return _normalize(grouped, (1, 2) if pooled else 1, scale_rewards, batch=rewards.flatten()).reshape(rewards.shape)
+    return _normalize(grouped, (1, 2) if pooled else 1, scale, batch=rewards.flatten()).reshape(rewards.shape)
 
 
 def _normalize(
-    values: torch.Tensor, dim: int | tuple[int, ...], scale_rewards: ScaleRewards, *, batch: torch.Tensor
+    values: torch.Tensor, dim: int | tuple[int, ...], scale: ScaleRewards, *, batch: torch.Tensor
 ) -> torch.Tensor:
     """
-    Deviation of every value from the mean over `dim`, scaled; 0 where the value is NaN or its statistics carry no signal.
+    Scaled deviation of every value from the mean over `dim`; 0 for NaN and where the statistics carry no signal.
 
-    `batch` are the values over which `scale_rewards="batch"` takes its standard deviation.
+    `batch` are the values over which scale `"batch"` takes its standard deviation.
     """
     mean, std = _mean_and_std(values, dim)
     signal = _varies(mean, std) & ~values.isnan()
-    if scale_rewards == "batch":
+    if scale == "batch":
         batch_mean, std = _mean_and_std(batch, 0)
         signal = signal & _varies(batch_mean, std)
     deviation = values - mean
-    if scale_rewards != "none":
+    if scale != "none":
         deviation = deviation / (std + EPSILON)
     return deviation.where(signal, 0.0)
 
@@ -322,6 +324,14 @@ def _mean_and_std(values: torch.Tensor, dim: int | tuple[int, ...]) -> tuple[tor
 def _varies(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """Whether a standard deviation is more than rounding; a NaN one is not."""
     return std > ZERO_STD * (1 + mean.abs())
+
+
+def _scale(scale_rewards: ScaleRewards | bool) -> ScaleRewards:
+    """TRL's spellings of `scale_rewards` made one."""
+    if isinstance(scale_rewards, bool):
+        return "group" if scale_rewards else "none"
+    _check_choice("scale_rewards", scale_rewards, ScaleRewards)
+    return scale_rewards
 
 
 def _check_rewards_options(alpha: float, credit: str, success_threshold: float) -> None:
@@ -351,7 +361,7 @@ def _check_batch(outcomes: torch.Tensor, num_turns: torch.Tensor, first_hits: to
         raise ValueError(f"group_size must be an integer of at least 1, got {group_size!r}.")
     if len(outcomes) == 0 or len(outcomes) % group_size:
         raise ValueError(
-            f"The number of rollouts must be a positive multiple of group_size ({group_size}), got {len(outcomes)} outcomes."
+            f"The number of outcomes must be a positive multiple of group_size ({group_size}), got {len(outcomes)}."
         )
     _check_entries("outcomes", outcomes, outcomes.isinf(), "finite, or NaN where a rollout cannot be scored")
     _check_entries("num_turns", num_turns, num_turns < 1, "at least 1")
