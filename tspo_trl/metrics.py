@@ -1,0 +1,137 @@
+"""Metrics of a batch of rollouts: pure functions from outcomes, turns and trajectories to named numbers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .credit import group_advantages, groups_with_signal
+from .trajectory import Trajectory
+
+
+END_REASONS = ("answered", "max_turns", "max_length", "no_action", "search_failed")
+
+
+def _mean(values: Tensor) -> float:
+    """Mean, NaN of nothing: TRL leaves NaN out when it averages over the steps of a log entry."""
+    return values.float().mean().item() if values.numel() else float("nan")
+
+
+def trajectory_kinds(outcomes: Tensor, first_hits: Tensor, success_threshold: float) -> dict[str, Tensor]:
+    """
+    The four kinds of trajectory (TSPO, abstract).
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(N,)`):
+            Outcome rewards, NaN where unscorable.
+        first_hits (`torch.Tensor` of shape `(N,)`):
+            Zero-based turn whose evidence first holds a gold answer, -1 for never.
+        success_threshold (`float`):
+            Outcome from which a rollout is correct.
+
+    Returns:
+        `dict[str, torch.Tensor]`: masks of shape `(N,)`; an unscorable rollout is of no kind.
+    """
+    correct, scorable, hit = outcomes >= success_threshold, ~outcomes.isnan(), first_hits >= 0
+    return {
+        "complete_failure": scorable & ~correct & ~hit,
+        "near_miss": scorable & ~correct & hit,
+        "complete_success": correct & hit,
+        "success_without_retrieval": correct & ~hit,
+    }
+
+
+def credit_metrics(
+    outcomes: Tensor,
+    num_turns: Tensor,
+    first_hits: Tensor,
+    advantages: Tensor,
+    group_size: int,
+    success_threshold: float,
+) -> dict[str, float]:
+    """
+    What the policy can learn from a batch, and what it could with GRPO.
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(N,)`):
+            Outcome rewards, NaN where unscorable; groups contiguous.
+        num_turns (`torch.Tensor` of shape `(N,)`):
+            Turns of each rollout.
+        first_hits (`torch.Tensor` of shape `(N,)`):
+            Zero-based turn whose evidence first holds a gold answer, -1 for never.
+        advantages (`torch.Tensor` of shape `(N, turns)`):
+            Advantage of each turn, 0 past `num_turns`.
+        group_size (`int`):
+            Rollouts per group.
+        success_threshold (`float`):
+            Outcome from which a rollout is correct.
+
+    Returns:
+        `dict[str, float]`: metrics under `tspo/`. Shares are between 0 and 1; `first_occurrence_turn` is a mean over
+        the rollouts with an occurrence, NaN where there is none.
+    """
+    kinds = trajectory_kinds(outcomes, first_hits, success_threshold)
+    scorable = ~outcomes.isnan()
+    grouped_correct = (outcomes >= success_threshold).view(-1, group_size).any(dim=1)
+    grouped_scorable = scorable.view(-1, group_size).any(dim=1)
+    grpo = group_advantages(
+        outcomes, num_turns, first_hits, group_size, alpha=0.0, turn_level_groups="never"
+    )
+    mean_advantage = advantages.sum(dim=1) / num_turns
+    turns_of_group = num_turns.view(-1, group_size).float().mean(dim=1).repeat_interleave(group_size)
+    return {
+        **{f"tspo/{kind}": _mean(mask[scorable]) for kind, mask in kinds.items()},
+        "tspo/all_wrong_groups": _mean((grouped_scorable & ~grouped_correct)),
+        "tspo/groups_without_signal": _mean(~groups_with_signal(advantages, group_size)),
+        "tspo/groups_without_signal_grpo": _mean(~groups_with_signal(grpo, group_size)),
+        "tspo/first_occurrence_turn": _mean(first_hits[first_hits >= 0]),
+        "tspo/advantage/early_stopping": _mean(mean_advantage[scorable & (num_turns < turns_of_group)]),
+        "tspo/advantage/late_stopping": _mean(mean_advantage[scorable & (num_turns > turns_of_group)]),
+    }
+
+
+def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
+    """
+    Length and end of each rollout of this process.
+
+    Args:
+        trajectories (sequence of [`Trajectory`]):
+            The process's rollouts.
+
+    Returns:
+        `dict[str, torch.Tensor]`: under `rollout/`, one value per rollout, to be averaged over all processes.
+    """
+    invalid = [sum(turn.action is None for turn in one.turns) for one in trajectories]
+    return {
+        "rollout/turns": torch.tensor([float(len(one.turns)) for one in trajectories]),
+        "rollout/searches": torch.tensor([float(one.num_searches) for one in trajectories]),
+        "rollout/invalid_actions": torch.tensor([float(count) for count in invalid]),
+        **{
+            f"rollout/end/{reason}": torch.tensor([float(one.end_reason == reason) for one in trajectories])
+            for reason in END_REASONS
+        },
+    }
+
+
+def search_metrics(
+    queries: float, sent: float, cached: float, failed: float, empty: float, calls: float, seconds: float
+) -> dict[str, float]:
+    """
+    What the searches of a batch cost, summed over all processes.
+
+    Args:
+        queries, sent, cached, failed, empty, calls, seconds (`float`):
+            Totals of [`~tspo_trl.rollout.SearchStatistics`].
+
+    Returns:
+        `dict[str, float]`: under `search/`; counts per batch, `latency` in seconds per call of the retriever (NaN
+        where there was none).
+    """
+    return {
+        "search/queries": queries,
+        "search/sent": sent,
+        "search/cached": cached,
+        "search/failed": failed,
+        "search/empty": empty,
+        "search/latency": seconds / calls if calls else float("nan"),
+    }

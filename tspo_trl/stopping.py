@@ -1,0 +1,71 @@
+"""Ends turns at stop strings on the transformers generation path.
+
+TRL calls `model.generate` without a tokenizer, so `stop_strings` in its generation config cannot work there. The
+stopping criterion here is handed to the same call, and remembers where each row ended: afterwards a row is padded, and
+padding cannot be told from what the model wrote when the pad token is a token that models write.
+"""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
+
+
+class TurnEnd(StoppingCriteria):
+    """
+    Ends each row at a stop string or at its own budget, and remembers its length.
+
+    Args:
+        stop_strings ([`~transformers.StopStringCriteria`]):
+            Recognises stop strings, also those that are split across tokens.
+        budgets (`list[int]`):
+            Maximum number of new tokens of each row.
+    """
+
+    def __init__(self, stop_strings: StopStringCriteria, budgets: list[int]):
+        self.stop_strings = stop_strings
+        self.budgets = torch.tensor(budgets)
+        self._lengths = torch.zeros(len(budgets), dtype=torch.long)
+        self._num_new_tokens = 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+        if self._num_new_tokens == 0:
+            self.budgets, self._lengths = self.budgets.to(input_ids.device), self._lengths.to(input_ids.device)
+        self._num_new_tokens += 1
+        is_done = self.stop_strings(input_ids, scores) | (self._num_new_tokens >= self.budgets)
+        self._lengths = torch.where(is_done & (self._lengths == 0), self._num_new_tokens, self._lengths)
+        return is_done
+
+    def cut(self, completion_ids: list[list[int]]) -> list[list[int]]:
+        """
+        Remove the padding behind each row's end.
+
+        Args:
+            completion_ids (`list[list[int]]`):
+                Generated ids of each row, already cut behind the first end-of-sequence token.
+
+        Returns:
+            `list[list[int]]`: what the model sampled.
+        """
+        lengths = [length or len(ids) for length, ids in zip(self._lengths.tolist(), completion_ids, strict=True)]
+        return [ids[:length] for length, ids in zip(lengths, completion_ids, strict=True)]
+
+
+@contextmanager
+def stop_generation(model: PreTrainedModel, criterion: StoppingCriteria) -> Iterator[None]:
+    """
+    Have every `model.generate` in the context use a stopping criterion.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or `PeftModel`):
+            The model, unwrapped.
+        criterion ([`~transformers.StoppingCriteria`]):
+            The criterion.
+    """
+    model.generate = functools.partial(model.generate, stopping_criteria=StoppingCriteriaList([criterion]))
+    try:
+        yield
+    finally:
+        del model.generate  # the class's method shows again

@@ -1,0 +1,383 @@
+"""[`TSPOTrainer`]: TRL's `GRPOTrainer` with search rollouts and turn-level credit.
+
+The trainer is glue. It overrides `_generate` (the turn loop of `rollout.py`), `_calculate_rewards` (a failed search is
+no wrong answer), `_generate_and_score_completions` (advantages of `credit.py`) and `log` (trajectory files). The loss
+and all the rest is TRL's.
+"""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.logging import get_logger
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import StopStringCriteria
+from trl import GRPOConfig, GRPOTrainer
+
+from .config import TSPOConfig
+from .credit import group_advantages
+from .metrics import credit_metrics, rollout_metrics, search_metrics
+from .protocol import TagProtocol
+from .records import find_first_hit, gold_in_question, token_advantages, trajectory_record
+from .rewards import exact_match_reward
+from .rollout import RolloutLimits, RolloutLoop, trajectory_of_generation
+from .search.base import Retriever
+from .stopping import TurnEnd, stop_generation
+from .trajectory import Trajectory, write_json_lines
+from .validation import (
+    check_dataset,
+    check_golden_answers,
+    check_search_arguments,
+    dataset_columns,
+    named_datasets,
+)
+
+
+logger = get_logger(__name__)
+
+
+class TSPOTrainer(GRPOTrainer):
+    """
+    Trainer for Turn-level Stage-aware Policy Optimization (TSPO).
+
+    [TSPO](https://huggingface.co/papers/2601.22776) trains a language model to search. It is GRPO with two changes:
+    rollouts are made in turns, with a search after each, and a wrong rollout is rewarded for the turn whose retrieved
+    evidence first holds a gold answer, so that groups without a correct rollout are compared turn by turn.
+
+    Without a `retriever` it generates as [`~trl.GRPOTrainer`] does and accepts all that it accepts.
+
+    Example:
+
+    ```python
+    from datasets import Dataset
+    from tspo_trl import TSPOConfig, TSPOTrainer
+    from tspo_trl.search import BM25Retriever
+
+    trainer = TSPOTrainer(
+        model="Qwen/Qwen2.5-3B-Instruct",
+        train_dataset=Dataset.from_list([{"question": "...", "golden_answers": ["..."]}]),
+        retriever=BM25Retriever("indexes/wiki-18"),
+        args=TSPOConfig(output_dir="out", use_vllm=True),
+    )
+    trainer.train()
+    ```
+
+    Args:
+        model (`str`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            The policy, see [`~trl.GRPOTrainer`].
+        reward_funcs (`RewardFunc` or `list[RewardFunc]`, *optional*):
+            Outcome rewards, see [`~trl.GRPOTrainer`]. Defaults to [`~tspo_trl.rewards.exact_match_reward`] where the
+            dataset has `golden_answers`. With a `retriever` they also get the column `trajectory`.
+        args ([`TSPOConfig`], *optional*):
+            Configuration. A plain [`~trl.GRPOConfig`] is accepted where the trainer has nothing to do but GRPO.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
+            Rows with `question` (from which the protocol writes the prompt) or `prompt`, and `golden_answers`, a list
+            of `str`. Without `golden_answers` there is no latent reward and the advantages are GRPO's.
+        eval_dataset (*optional*):
+            As `train_dataset`, see [`~trl.GRPOTrainer`].
+        retriever ([`~tspo_trl.search.Retriever`], *optional*):
+            What the model searches.
+        protocol ([`~tspo_trl.protocol.TagProtocol`], *optional*):
+            How model and search speak to each other. Defaults to Search-R1's tags.
+        **kwargs:
+            All other arguments of [`~trl.GRPOTrainer`], by name: `processing_class`, `peft_config`, `callbacks`,
+            `tools`, ...
+
+    Raises:
+        ValueError: An argument, a budget or a dataset cannot work; raised before the model loads.
+        TypeError: `args` is a [`~trl.GRPOConfig`] where a [`TSPOConfig`] is needed.
+    """
+
+    _tag_names = ["trl", "tspo"]
+    _name = "TSPO"
+    _paper = {
+        "title": "TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization",
+        "id": "2601.22776",
+        # docstyle-ignore
+        "citation": textwrap.dedent("""\
+            @inproceedings{ma2026tspo,
+                title        = {{TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization}},
+                author       = {Ma and others},
+                year         = 2026,
+                booktitle    = {Findings of the Association for Computational Linguistics: ACL 2026},
+                eprint       = {arXiv:2601.22776},
+            }"""),
+    }
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: GRPOConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        *,
+        retriever: Retriever | None = None,
+        protocol: TagProtocol | None = None,
+        **kwargs: Any,
+    ):
+        if args is None:
+            model_name = model if isinstance(model, str) else model.config._name_or_path
+            args = TSPOConfig(f"{model_name.split('/')[-1]}-TSPO")
+        has_golden_answers = "golden_answers" in dataset_columns(train_dataset)
+        default_reward = reward_funcs is None and not kwargs.get("environment_factory")
+        self._check_arguments(args, train_dataset, eval_dataset, retriever, default_reward, has_golden_answers, kwargs)
+        if default_reward and has_golden_answers:
+            reward_funcs = exact_match_reward
+
+        super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
+
+        self.retriever = retriever
+        self.protocol = protocol or TagProtocol()
+        self._is_credited = False  # whether the batch in hand needs trajectories
+        self._trajectories: list[Trajectory] = []  # of the batch in hand, this process's part
+        self._rewards_per_func: Tensor | None = None  # of the batch in hand, all processes
+        self._records: dict[str, list[dict]] = {"train": [], "eval": []}  # not yet written, main process only
+        if retriever is not None:
+            self._set_up_search()
+
+    @staticmethod
+    def _check_arguments(args, train_dataset, eval_dataset, retriever, default_reward, has_golden_answers, kwargs):
+        """Refuse what cannot work, before the model loads."""
+        generation = {name: kwargs.get(name) for name in ("tools", "rollout_func", "environment_factory")}
+        if not isinstance(args, TSPOConfig):
+            if retriever is not None or has_golden_answers:
+                raise TypeError(
+                    f"`args` is a {type(args).__name__}, but `retriever` and `golden_answers` need a `TSPOConfig`. "
+                    "Make it a `TSPOConfig`: it takes all arguments of `GRPOConfig`."
+                )
+            return
+        if retriever is not None:
+            check_search_arguments(args, **generation)
+        elif has_golden_answers and args.tspo_enabled and not any(generation.values()):
+            raise ValueError(
+                "`train_dataset` has `golden_answers`, but neither `retriever` nor `tools` is set, so nothing can be "
+                "retrieved. Pass `retriever=BM25Retriever(...)`, or turn TSPO off with `alpha=0.0` and "
+                '`turn_level_groups="never"`.'
+            )
+        for name, dataset in named_datasets(train_dataset, eval_dataset):
+            check_dataset(
+                dataset,
+                name,
+                needs_question=retriever is not None,
+                needs_golden_answers=retriever is not None and default_reward,
+            )
+        if has_golden_answers and args.tspo_enabled and args.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` is not defined for turn rewards. "
+                'Use "sum_then_normalize".'
+            )
+        if args.tspo_enabled and not has_golden_answers:
+            logger.warning(
+                "`train_dataset` has no `golden_answers`: there is no latent reward, and the advantages are GRPO's."
+            )
+
+    def _set_up_search(self) -> None:
+        """Prepare the turn loop, and have both generation backends end a turn at an action."""
+        args = self.args
+        limits = RolloutLimits(
+            max_turns=args.max_turns,
+            max_turn_length=args.max_turn_length,
+            max_feedback_length=args.max_feedback_length,
+            max_completion_length=args.max_completion_length,
+            top_k=args.search_top_k,
+        )
+        self.rollout_loop = RolloutLoop(self._tokenizer, self.retriever, self.protocol, limits)
+        self.rollout_func = self._run_rollouts
+        # TRL takes a completion without an end-of-sequence token for truncated, but an answer needs none. Truncated
+        # rollouts are masked in `_run_rollouts`.
+        self._mask_truncated_rollouts = self.mask_truncated_completions
+        self.mask_truncated_completions = False
+        stop_strings = list(self.protocol.stop_strings)
+        if self.use_vllm:
+            self.vllm_generation.generation_kwargs = {
+                **self.vllm_generation.generation_kwargs,
+                "stop": stop_strings,
+                "include_stop_str_in_output": True,
+            }
+        else:
+            self._stop_strings = StopStringCriteria(self._tokenizer, stop_strings)
+
+    # Rollouts
+
+    def _run_rollouts(self, prompts: list, trainer: GRPOTrainer) -> dict[str, list]:
+        """TRL's `rollout_func`: one search rollout per prompt."""
+        prompt_ids, _, _ = self._tokenize_prompts(prompts)
+        rollouts, statistics = self.rollout_loop.run(prompt_ids, self._generate_turns)
+        self._trajectories = [rollout.trajectory for rollout in rollouts]
+        self._log_rollouts(statistics)
+        left_out = {"search_failed", "max_length"} if self._mask_truncated_rollouts else {"search_failed"}
+        return {
+            "prompt_ids": [rollout.prompt_ids for rollout in rollouts],
+            "completion_ids": [rollout.completion_ids for rollout in rollouts],
+            "logprobs": [rollout.logprobs for rollout in rollouts] if self.use_vllm else None,
+            "env_mask": [
+                [0] * len(rollout.completion_mask) if rollout.end_reason in left_out else rollout.completion_mask
+                for rollout in rollouts
+            ],
+            "trajectory": self._trajectories,
+        }
+
+    def _generate_turns(
+        self, prompt_ids: list[list[int]], max_new_tokens: list[int]
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """The turn loop's generator: TRL's own generation, ended at an action."""
+        if self.use_vllm:
+            self.vllm_generation.max_completion_length = max(max_new_tokens)
+            return self._generate_single_turn(prompt_ids, None, {}, num_generations=1)
+        self.generation_config.max_new_tokens = max(max_new_tokens)
+        turn_end = TurnEnd(self._stop_strings, max_new_tokens)
+        with stop_generation(self.accelerator.unwrap_model(self.model_wrapped), turn_end):
+            completion_ids, logprobs = self._generate_single_turn(prompt_ids, None, {}, num_generations=1)
+        return turn_end.cut(completion_ids), logprobs
+
+    def _generate(self, prompts: list):
+        output = super()._generate(prompts)
+        prompt_ids, completion_ids, tool_mask, completions, *rest = output
+        if self.retriever is None and not self._is_credited:
+            return output
+        if self.retriever is None:
+            masks = tool_mask or [[1] * len(ids) for ids in completion_ids]
+            self._trajectories = [
+                trajectory_of_generation(ids, mask, self._tokenizer)
+                for ids, mask in zip(completion_ids, masks, strict=True)
+            ]
+            return output
+        self._correct_length_metrics()
+        if not isinstance(prompts[0], str):
+            completions = [self.protocol.messages(trajectory) for trajectory in self._trajectories]
+        return prompt_ids, completion_ids, tool_mask, completions, *rest
+
+    # Rewards and credit
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if self.retriever is not None:
+            has_failed = self._tensor([one.end_reason == "search_failed" for one in self._trajectories])
+            rewards_per_func[self.accelerator.gather(has_failed)] = torch.nan
+        self._rewards_per_func = rewards_per_func
+        return rewards_per_func
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.retriever is not None:
+            inputs = [row if "prompt" in row else {**row, "prompt": self._prompt(row["question"])} for row in inputs]
+        has_trajectories = self.retriever is not None or "golden_answers" in inputs[0]
+        self._is_credited = isinstance(self.args, TSPOConfig) and has_trajectories
+        output = super()._generate_and_score_completions(inputs)
+        if self._is_credited:
+            self._assign_credit(inputs, output)
+        return output
+
+    def _prompt(self, question: str) -> str | list[dict[str, str]]:
+        text = self.protocol.prompt(question)
+        return text if self._tokenizer.chat_template is None else [{"role": "user", "content": text}]
+
+    def _assign_credit(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> None:
+        """Put TSPO's token advantages in place of GRPO's, and log what was learned from."""
+        mode, args, gather = "train" if self.model.training else "eval", self.args, self.accelerator.gather
+        has_golden_answers = "golden_answers" in inputs[0]
+        first_hits = [-1] * len(inputs)
+        if has_golden_answers:
+            check_golden_answers([row["golden_answers"] for row in inputs], f"{mode} batch")
+            first_hits = [find_first_hit(*pair, args) for pair in zip(self._trajectories, inputs, strict=True)]
+            in_question = gather(self._tensor([float(gold_in_question(row, args)) for row in inputs]))
+            self._metrics[mode]["tspo/gold_in_question"].append(in_question.mean().item())
+        num_turns = gather(self._tensor([len(one.turns) for one in self._trajectories]))
+        all_first_hits = gather(self._tensor(first_hits))
+        group_size = self.num_generations if mode == "train" else self.num_generations_eval
+        outcomes = self._outcomes()
+
+        first = self.accelerator.process_index * len(inputs)
+        local = slice(first, first + len(inputs))
+        if has_golden_answers and args.tspo_enabled:
+            advantages = group_advantages(outcomes, num_turns, all_first_hits, group_size, **args.credit_options)
+            output["advantages"] = token_advantages(
+                self._trajectories, advantages[local], output["completion_ids"].size(1)
+            )
+            self._correct_logged_advantages(advantages.sum(dim=1) / num_turns)
+        else:
+            is_turn = torch.arange(int(num_turns.max()), device=num_turns.device) < num_turns.unsqueeze(1)
+            advantages = gather(output["advantages"]).unsqueeze(1) * is_turn
+        if has_golden_answers:
+            values = credit_metrics(
+                outcomes, num_turns, all_first_hits, advantages, group_size, args.success_threshold
+            )
+            self._append_metrics(mode, values)
+        self._keep_records(mode, inputs, first_hits, outcomes[local], advantages[local], first, group_size)
+
+    def _outcomes(self) -> Tensor:
+        """Outcome reward of each rollout of all processes: TRL's weighted sum, NaN where no function scored it."""
+        rewards = self._rewards_per_func
+        outcomes = (rewards * self.reward_weights.to(rewards.device).unsqueeze(0)).nansum(dim=1)
+        return outcomes.masked_fill(rewards.isnan().all(dim=1), torch.nan)
+
+    # Logging
+
+    def _tensor(self, values: list) -> Tensor:
+        return torch.tensor(values, device=self.accelerator.device)
+
+    def _append_metrics(self, mode: str, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._metrics[mode][name].append(value)
+
+    def _log_rollouts(self, statistics) -> None:
+        mode, gather = "train" if self.model.training else "eval", self.accelerator.gather
+        per_rollout = rollout_metrics(self._trajectories)
+        means = gather(torch.stack(list(per_rollout.values()), dim=1).to(self.accelerator.device)).mean(dim=0)
+        self._append_metrics(mode, dict(zip(per_rollout, means.tolist(), strict=True)))
+        totals = gather(self._tensor([statistics.totals()])).sum(dim=0)
+        self._append_metrics(mode, search_metrics(*totals.tolist()))
+
+    def _correct_length_metrics(self) -> None:
+        """TRL counts a completion without end-of-sequence token as clipped; ours are where they ran out of budget."""
+        metrics, gather = self._metrics["train" if self.model.training else "eval"], self.accelerator.gather
+        is_clipped = gather(self._tensor([one.end_reason == "max_length" for one in self._trajectories]))
+        generated = [sum(end - start for start, end in (t.token_span for t in one.turns)) for one in self._trajectories]
+        lengths = gather(self._tensor([float(length) for length in generated]))[~is_clipped]
+        lengths = lengths if lengths.numel() else torch.zeros(1)
+        metrics["completions/clipped_ratio"][-1] = is_clipped.float().mean().item()
+        metrics["completions/mean_terminated_length"][-1] = lengths.mean().item()
+        metrics["completions/min_terminated_length"][-1] = lengths.min().item()
+        metrics["completions/max_terminated_length"][-1] = lengths.max().item()
+
+    def _correct_logged_advantages(self, advantages: Tensor) -> None:
+        """TRL logs one advantage per completion; ours is the mean over the turns."""
+        logged = self._logs["advantages"]
+        for _ in range(min(len(logged), len(advantages))):
+            logged.pop()
+        logged.extend(advantages.tolist())
+
+    def _keep_records(self, mode, inputs, first_hits, outcomes, advantages, first, group_size) -> None:
+        """Gather the batch's trajectories on the main process, to be written at the next logging step."""
+        if not self.args.log_trajectories:
+            return
+        rows = zip(self._trajectories, inputs, first_hits, outcomes.tolist(), advantages.tolist(), strict=True)
+        records = [
+            trajectory_record(
+                trajectory,
+                example,
+                group=(first + i) // group_size,
+                outcome=outcome,
+                first_hit=first_hit,
+                advantages=turn_advantages,
+                args=self.args,
+            )
+            for i, (trajectory, example, first_hit, outcome, turn_advantages) in enumerate(rows)
+        ]
+        records = gather_object(records)
+        if self.accelerator.is_main_process:
+            # In training the latest batch stands for the step, as in TRL's table of completions.
+            self._records[mode] = records if mode == "train" else self._records[mode] + records
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        mode = "train" if self.model.training else "eval"
+        super().log(logs, start_time)
+        records, self._records[mode] = self._records[mode], []
+        if records:
+            step = self.state.global_step
+            name = f"step_{step:06d}.jsonl" if mode == "train" else f"eval_step_{step:06d}.jsonl"
+            path = Path(self.args.output_dir) / "trajectories" / name
+            write_json_lines(path, ({"step": step, **record} for record in records))

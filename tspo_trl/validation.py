@@ -1,0 +1,129 @@
+"""Checks of what a user hands to [`TSPOTrainer`], made before any model loads."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from datasets import Dataset, IterableDataset
+
+from .config import TSPOConfig
+
+
+def dataset_columns(dataset: Dataset | IterableDataset | None) -> list[str]:
+    """
+    The columns of a dataset, those of its first row where a stream does not declare them.
+
+    Args:
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
+            The dataset.
+
+    Returns:
+        `list[str]`
+    """
+    if dataset is None:
+        return []
+    if dataset.column_names is not None:
+        return list(dataset.column_names)
+    return list(next(iter(dataset), {}))
+
+
+def named_datasets(train_dataset: Any, eval_dataset: Any) -> Iterator[tuple[str, Any]]:
+    """Each dataset with the name of its argument; one pair for each of several evaluation datasets."""
+    yield "train_dataset", train_dataset
+    if isinstance(eval_dataset, dict):
+        yield from ((f"eval_dataset[{key!r}]", dataset) for key, dataset in eval_dataset.items())
+    else:
+        yield "eval_dataset", eval_dataset
+
+
+def check_golden_answers(values: Iterable[Any], name: str) -> None:
+    """
+    Check that every row has gold answers.
+
+    Args:
+        values (iterable):
+            The column `golden_answers`.
+        name (`str`):
+            Name of the dataset, for the message.
+
+    Raises:
+        ValueError: A row is not a non-empty list of non-empty strings.
+    """
+    for row, value in enumerate(values):
+        is_list = isinstance(value, (list, tuple)) and len(value) > 0
+        if not is_list or not all(isinstance(answer, str) and answer.strip() for answer in value):
+            raise ValueError(
+                f"`{name}` has {value!r} as `golden_answers` in row {row} (counted from 0). It must be a non-empty "
+                'list of non-empty strings, such as ["Paris"]. Fix or drop that row.'
+            )
+
+
+def check_dataset(
+    dataset: Dataset | IterableDataset | None, name: str, *, needs_question: bool, needs_golden_answers: bool
+) -> None:
+    """
+    Check the columns that search rollouts and their rewards need.
+
+    Args:
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
+            The dataset.
+        name (`str`):
+            Name of the argument, for messages.
+        needs_question (`bool`):
+            Whether a `question` (or a ready `prompt`) is needed.
+        needs_golden_answers (`bool`):
+            Whether `golden_answers` are needed.
+
+    Raises:
+        ValueError: A column is missing, or gold answers are empty.
+    """
+    if dataset is None:
+        return
+    columns = dataset_columns(dataset)
+    if needs_question and not {"question", "prompt"} & set(columns):
+        raise ValueError(
+            f"`{name}` has neither a `question` nor a `prompt` column, but {columns}. Rename the column that holds "
+            "the question to `question`."
+        )
+    if needs_golden_answers and "golden_answers" not in columns:
+        raise ValueError(
+            f"`{name}` has no `golden_answers` column, but {columns}. Add one with a list of answers in each row, or "
+            "pass `reward_funcs` that do without."
+        )
+    # A stream is checked batch by batch as it comes.
+    if "golden_answers" in columns and isinstance(dataset, Dataset):
+        check_golden_answers(dataset["golden_answers"], name)
+
+
+def check_search_arguments(args: TSPOConfig, rollout_func: Any, tools: Any, environment_factory: Any) -> None:
+    """
+    Check the arguments that go together with a retriever.
+
+    Args:
+        args ([`TSPOConfig`]):
+            The configuration.
+        rollout_func, tools, environment_factory:
+            Other ways to generate, of which none may be set.
+
+    Raises:
+        ValueError: Arguments contradict each other, or the budgets cannot hold one turn and one feedback.
+    """
+    other = {"rollout_func": rollout_func, "tools": tools, "environment_factory": environment_factory}
+    for name, value in other.items():
+        if value:
+            raise ValueError(f"`retriever` and `{name}` exclude each other, got {value!r}. Pass one of them.")
+    needed = args.max_turn_length + args.max_feedback_length
+    if needed > args.max_completion_length:
+        raise ValueError(
+            f"`max_completion_length` is {args.max_completion_length}, too short for one turn "
+            f"(`max_turn_length={args.max_turn_length}`) and one feedback "
+            f"(`max_feedback_length={args.max_feedback_length}`). Raise it to at least {needed}, or lower the others."
+        )
+    if args.use_transformers_continuous_batching:
+        raise ValueError(
+            "`use_transformers_continuous_batching=True` cannot end a turn at an action. Use `use_vllm=True` or the "
+            "default generation."
+        )
+    if args.remove_unused_columns:
+        raise ValueError(
+            "`remove_unused_columns=True` would remove `question` and `golden_answers`. Set it to `False`."
+        )
