@@ -5,5 +5,16 @@ Importing this package starts no Java and loads neither Pyserini nor torch; that
 """
 
 from .base import Passage, Retriever, SearchError
+from .bm25 import BM25Retriever
+from .index import build_index
+from .java import JavaNotFoundError, ensure_java
 
-__all__ = ["Passage", "Retriever", "SearchError"]
+__all__ = [
+    "BM25Retriever",
+    "JavaNotFoundError",
+    "Passage",
+    "Retriever",
+    "SearchError",
+    "build_index",
+    "ensure_java",
+]

@@ -1,0 +1,203 @@
+"""BM25 over a Lucene index, the search engine of the published search agents.
+
+[`BM25Retriever`] gives the ranking and the scores of Pyserini's `LuceneSearcher`, by way of the same Anserini class,
+without Pyserini's heavy imports. Java is set up by `tspo_trl.search.java`.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .base import Passage, SearchError
+from .java import ensure_java, java_class
+
+logger = logging.getLogger(__name__)
+
+
+class BM25Retriever:
+    """
+    Search a Lucene index that `tspo-trl index` or Pyserini made.
+
+    A batch of queries is searched in parallel, on as many threads as Java sees processors. One retriever may be used
+    from several Python threads. It can be pickled: the copy opens the index again, so the folder must be there. It
+    must not be used in a process that was forked after it was made.
+
+    Args:
+        index (`str` or `os.PathLike`):
+            Folder of the index. Its documents are stored as JSON (`--storeRaw`) of the form `{"id", "contents"}` or
+            `{"id", "title", "text"}`, or as contents only (`--storeContents`).
+        k1 (`float`, *optional*, defaults to `0.9`):
+            BM25's term frequency saturation, at least 0. The default is Pyserini's.
+        b (`float`, *optional*, defaults to `0.4`):
+            BM25's length normalisation, from 0 to 1. The default is Pyserini's.
+
+    Raises:
+        `FileNotFoundError`: if the folder does not exist.
+        `ValueError`: if it holds no Lucene index, or one that stores no text, or if `k1` or `b` is out of range.
+        [`~tspo_trl.search.java.JavaNotFoundError`]: if there is no Java to run on.
+    """
+
+    def __init__(self, index: str | os.PathLike[str], *, k1: float = 0.9, b: float = 0.4):
+        _check_parameters(k1, b)
+        self.index = _checked_index(index)
+        self.k1 = float(k1)
+        self.b = float(b)
+        self._searcher = _open_searcher(self.index)
+        self._searcher.set_bm25(self.k1, self.b)
+        self._size = int(self._searcher.get_total_num_docs())
+        self._check_documents()
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage] | None]:
+        """
+        Search a batch of queries.
+
+        Args:
+            queries (sequence of `str`):
+                Free text: nothing in it is query syntax, and a query without any indexed word finds nothing.
+            k (`int`):
+                How many passages to return at most for each query, at least 1.
+
+        Returns:
+            `list[list[Passage] | None]`: for each query in order its passages, best first, ties in the order of their
+            ids; `None` where Lucene failed (the reason is logged).
+
+        Raises:
+            `TypeError`: if `queries` is a single string or holds something else than strings.
+            `ValueError`: if `k` is less than 1.
+            [`SearchError`]: if every query failed.
+            `RuntimeError`: in a process that was forked after Java started.
+        """
+        _check_queries(queries)
+        if k < 1:
+            raise ValueError(f"k is {k}: at least one passage has to be asked for.")
+        ensure_java()
+        if not queries:
+            return []
+        java_queries = [_java_text(query) for query in queries]
+        k = min(k, max(self._size, 1))
+        try:
+            return self._search_batch(java_queries, k)
+        except _search_failures() as error:
+            # Anserini fails the whole batch when one query fails.
+            logger.warning("A batch of %d searches failed and is searched one by one: %s", len(queries), error)
+        return self._search_singly(java_queries, k)
+
+    def __len__(self) -> int:
+        """The number of passages in the index."""
+        return self._size
+
+    def __repr__(self) -> str:
+        return f"BM25Retriever({str(self.index)!r}, k1={self.k1}, b={self.b})"
+
+    def __reduce__(self) -> tuple[Callable[..., "BM25Retriever"], tuple[str]]:
+        return partial(BM25Retriever, k1=self.k1, b=self.b), (str(self.index),)
+
+    def _search_batch(self, queries: list[str], k: int) -> list[list[Passage] | None]:
+        java_list = java_class("java.util.ArrayList")
+        texts, keys = java_list(), java_list()
+        for position, query in enumerate(queries):
+            texts.add(query)
+            keys.add(str(position))
+        # Anserini 1.7 takes a number of threads and uses every processor whatever it is.
+        hits = self._searcher.batch_search(texts, keys, k, os.cpu_count() or 1)
+        return [[_passage(hit) for hit in hits.get(str(position))] for position in range(len(queries))]
+
+    def _search_singly(self, queries: list[str], k: int) -> list[list[Passage] | None]:
+        results: list[list[Passage] | None] = []
+        failure: Exception | None = None
+        for query in queries:
+            try:
+                results += self._search_batch([query], k)
+            except _search_failures() as error:
+                logger.warning("The search for %.200r failed: %s", query, error)
+                results.append(None)
+                failure = error
+        if all(result is None for result in results):
+            raise SearchError(f"All {len(queries)} searches in {self.index} failed, the last: {failure}") from failure
+        return results
+
+    def _check_documents(self) -> None:
+        """Read one document, so that an index without its text is found out before anything is trained on it."""
+        if not self._size:
+            return
+        try:
+            _document_passage(self._searcher.doc(0), None)
+        except ValueError as error:
+            raise ValueError(
+                f"index {self.index} cannot be used: its first document {error}. Build it with `tspo-trl index`, or "
+                "with Pyserini's JsonCollection and --storeRaw."
+            ) from error
+
+
+def _check_parameters(k1: float, b: float) -> None:
+    if not 0 <= k1 < float("inf"):
+        raise ValueError(f"k1 is {k1}: BM25 needs a finite number that is not negative; 0.9 is usual.")
+    if not 0 <= b <= 1:
+        raise ValueError(f"b is {b}: BM25 needs a number from 0 to 1; 0.4 is usual.")
+
+
+def _checked_index(index: str | os.PathLike[str]) -> Path:
+    path = Path(index).expanduser().absolute()
+    remedy = f"Build one with `tspo-trl index --corpus corpus.jsonl --output {index}`."
+    if not path.exists():
+        raise FileNotFoundError(f"index {index} does not exist. {remedy}")
+    if not path.is_dir() or not any(path.glob("segments_*")):
+        raise ValueError(f"index {index} is not the folder of a Lucene index. {remedy}")
+    return path
+
+
+def _check_queries(queries: Sequence[str]) -> None:
+    if isinstance(queries, str):
+        raise TypeError(f"queries is the single string {queries[:80]!r}: pass a list of strings.")
+    for position, query in enumerate(queries):
+        if not isinstance(query, str):
+            raise TypeError(f"queries[{position}] is {query!r}: every query has to be a string.")
+
+
+def _open_searcher(index: Path) -> Any:
+    # A query of more than 1,024 different words would be refused otherwise; a model may well write one.
+    java_class("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(2**31 - 1)
+    try:
+        return java_class("io.anserini.search.SimpleSearcher")(str(index))
+    except _java_exception() as error:
+        raise ValueError(
+            f"index {index} cannot be opened as a Lucene index: {_first_line(error)}. Build it again with "
+            "`tspo-trl index`."
+        ) from error
+
+
+def _java_exception() -> type[Exception]:
+    import jnius
+
+    return jnius.JavaException
+
+
+def _search_failures() -> tuple[type[Exception], ...]:
+    return (_java_exception(), ValueError)  # what Lucene throws, and a stored document that cannot be read
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _java_text(text: str) -> str:
+    """The text with every lone surrogate replaced: Java's strings come by UTF-16, which cannot carry one."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _passage(hit: Any) -> Passage:
+    return _document_passage(hit.lucene_document, float(hit.score))
+
+
+def _document_passage(document: Any, score: float | None) -> Passage:
+    raw = document.get("raw")
+    if raw is not None:
+        return Passage.from_document(json.loads(raw), score)
+    contents = document.get("contents")
+    if contents is None:
+        raise ValueError("has neither its raw JSON nor its contents stored")
+    return Passage.from_contents(document.get("id"), contents, score)
