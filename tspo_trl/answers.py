@@ -61,9 +61,7 @@ def normalize_answer(text: str) -> str:
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a `str`, got {text!r} ({type(text).__name__}).")
-    text = unicodedata.normalize("NFKD", text).lower()
-    # Lower-casing can bring back characters that decompose.
-    text = unicodedata.normalize("NFKD", text).translate(_DELETED_CHARACTERS)
+    text = unicodedata.normalize("NFKD", text).lower().translate(_DELETED_CHARACTERS)
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
