@@ -1,0 +1,191 @@
+"""Training with search rollouts: real generation by a tiny Qwen2 model, real BM25."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM
+
+from tspo_trl.credit import group_advantages
+
+
+def scored_batch(trainer):
+    """The trainer, and one generated and scored batch of it."""
+    inputs = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    return trainer._generate_and_score_completions(inputs)
+
+
+def read(path):
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def test_training_moves_every_parameter(make_trainer, searching_model_path):
+    trainer = make_trainer(max_steps=4)
+    before = dict(AutoModelForCausalLM.from_pretrained(searching_model_path).named_parameters())
+    trainer.train()
+    for name, parameter in trainer.model.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+
+
+def test_turns_end_at_their_action(make_trainer):
+    trainer = make_trainer()
+    scored_batch(trainer)
+    turns = [turn for trajectory in trainer._trajectories for turn in trajectory.turns]
+    closed = [turn.text for turn in turns if turn.action is not None]
+    assert {turn.action for turn in turns} == {"search", "answer", None}
+    assert all(text.endswith(("</search>", "</answer>")) for text in closed)
+
+
+def test_each_turns_tokens_get_its_advantage_and_all_others_none(make_trainer):
+    trainer = make_trainer(alpha=0.5)
+    output = scored_batch(trainer)
+    rewards = trainer._rewards_per_func.squeeze(1)
+    trajectories = trainer._trajectories
+    hits = [next((k for k, turn in enumerate(t.turns) if "Paris" in (turn.evidence or "")), -1) for t in trajectories]
+    num_turns = torch.tensor([len(trajectory.turns) for trajectory in trajectories])
+    expected = group_advantages(rewards, num_turns, torch.tensor(hits), 4)
+    assert expected.abs().sum() > 0
+    tokens = torch.zeros_like(output["advantages"])
+    for i, trajectory in enumerate(trajectories):
+        for k, turn in enumerate(trajectory.turns):
+            tokens[i, slice(*turn.token_span)] = expected[i, k]
+    assert torch.equal(output["advantages"], tokens)
+    generated = (output["completion_mask"] * output["tool_mask"]).bool()
+    assert not output["advantages"][~generated].any()
+
+
+def test_logged_advantage_is_the_mean_over_the_turns(make_trainer):
+    trainer = make_trainer()
+    scored_batch(trainer)
+    records = trainer._records["train"]
+    means = [sum(turn["advantage"] for turn in record["turns"]) / len(record["turns"]) for record in records]
+    assert list(trainer._logs["advantages"]) == pytest.approx(means)
+
+
+def test_trajectory_file_of_a_step_holds_each_rollout_once(make_trainer, tmp_path):
+    make_trainer(max_steps=4, logging_steps=2).train()
+    files = sorted((tmp_path / "out" / "trajectories").iterdir())
+    assert [file.name for file in files] == ["step_000002.jsonl", "step_000004.jsonl"]
+    records = read(files[0])
+    assert [(record["step"], record["group"]) for record in records] == [(2, group) for group in range(4) for _ in range(4)]
+    for record in records:
+        assert record["question"] == "What is the capital of France?"
+        assert record["outcome"] == float(record["prediction"] == "Paris")
+        assert record["end_reason"] in {"answered", "no_action", "max_turns"}
+        for turn in record["turns"]:
+            assert (turn["feedback"] is None) == (turn["feedback_span"] is None)
+            assert math.isfinite(turn["reward"] + turn["advantage"])
+
+
+def test_turn_rewards_in_the_file_credit_the_first_occurrence(make_trainer, tmp_path):
+    make_trainer(max_steps=1).train()
+    records = read(tmp_path / "out" / "trajectories" / "step_000001.jsonl")
+    near_misses = [r for r in records if r["outcome"] == 0 and r["first_occurrence"] is not None]
+    assert near_misses
+    for record in near_misses:
+        expected = [0.5 if k == record["first_occurrence"] else 0.0 for k in range(len(record["turns"]))]
+        assert [turn["reward"] for turn in record["turns"]] == expected
+
+
+def test_trajectory_files_can_be_turned_off(make_trainer, tmp_path):
+    make_trainer(log_trajectories=False).train()
+    assert not (tmp_path / "out" / "trajectories").exists()
+
+
+def test_every_promised_metric_is_logged_once_under_its_prefix(make_trainer):
+    trainer = make_trainer(max_steps=1)
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    kinds = ["complete_failure", "near_miss", "complete_success", "success_without_retrieval"]
+    assert sum(logged[f"tspo/{kind}"] for kind in kinds) == pytest.approx(1.0)
+    reasons = ["answered", "max_turns", "max_length", "no_action", "search_failed"]
+    assert sum(logged[f"rollout/end/{reason}"] for reason in reasons) == pytest.approx(1.0)
+    for name in [
+        "tspo/all_wrong_groups", "tspo/groups_without_signal", "tspo/groups_without_signal_grpo",
+        "tspo/first_occurrence_turn", "tspo/gold_in_question", "tspo/advantage/early_stopping",
+        "tspo/advantage/late_stopping", "rollout/turns", "rollout/searches", "rollout/invalid_actions",
+        "search/queries", "search/sent", "search/cached", "search/failed", "search/empty", "search/latency",
+        "completions/clipped_ratio", "rewards/exact_match_reward/mean",
+    ]:  # fmt: skip
+        assert name in logged
+
+
+def test_answered_rollout_is_not_counted_as_clipped(make_trainer):
+    trainer = make_trainer(max_steps=1)
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert logged["rollout/end/max_length"] == 0.0
+    assert logged["completions/clipped_ratio"] == 0.0
+    assert logged["completions/mean_terminated_length"] == logged["completions/mean_length"]
+
+
+def test_masking_truncated_completions_masks_those_that_ran_out_of_budget_only(make_trainer):
+    trainer = make_trainer(mask_truncated_completions=True, max_completion_length=84)
+    output = scored_batch(trainer)
+    reasons = [trajectory.end_reason for trajectory in trainer._trajectories]
+    assert {"max_length", "answered"} <= set(reasons)
+    generated = (output["completion_mask"] * output["tool_mask"]).sum(dim=1)
+    assert [bool(count) for count in generated] == [reason != "max_length" for reason in reasons]
+
+
+def test_evaluation_makes_search_rollouts_and_files_of_its_own(make_trainer, dataset, tmp_path):
+    trainer = make_trainer(
+        max_steps=1, per_device_eval_batch_size=8, trainer_kwargs={"eval_dataset": dataset}
+    )
+    metrics = trainer.evaluate()
+    assert 0 <= metrics["eval_tspo/near_miss"] <= 1
+    assert len(read(tmp_path / "out" / "trajectories" / "eval_step_000000.jsonl")) == 16
+
+
+def test_prompt_is_a_user_message_where_there_is_a_chat_template(make_trainer, tokenizer):
+    import copy
+
+    with_template = copy.deepcopy(tokenizer)
+    with_template.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    trainer = make_trainer(trainer_kwargs={"processing_class": with_template})
+    output = scored_batch(trainer)
+    assert trainer._logs["prompt"][0][0]["role"] == "user"
+    completion = trainer._logs["completion"][0]
+    assert {message["role"] for message in completion} <= {"assistant", "tool"}
+    text = with_template.decode(output["prompt_ids"][0], skip_special_tokens=True)
+    assert text == trainer.protocol.prompt("What is the capital of France?")
+
+
+def test_dataset_may_bring_its_own_prompt(make_trainer):
+    rows = Dataset.from_list([{"prompt": "capital?\n", "question": "q", "golden_answers": ["Paris"]}] * 4)
+    trainer = make_trainer(trainer_kwargs={"train_dataset": rows})
+    scored_batch(trainer)
+    assert set(trainer._logs["prompt"]) == {"capital?\n"}
+
+
+def test_skipping_gold_in_question_turns_the_latent_reward_off(make_trainer):
+    rows = Dataset.from_list([{"question": "Is Paris the capital?", "golden_answers": ["Paris"]}] * 4)
+    for skip, share in [(False, True), (True, False)]:
+        trainer = make_trainer(skip_gold_in_question=skip, trainer_kwargs={"train_dataset": rows})
+        scored_batch(trainer)
+        hits = [record["first_occurrence"] is not None for record in trainer._records["train"]]
+        assert any(hits) == share
+        assert trainer._metrics["train"]["tspo/gold_in_question"] == [1.0]
+
+
+def test_low_rank_adapters_train_with_search_rollouts(make_trainer):
+    from peft import LoraConfig
+
+    trainer = make_trainer(max_steps=3, trainer_kwargs={"peft_config": LoraConfig(target_modules=["q_proj", "v_proj"])})
+    before = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
+    trainer.train()
+    for name, parameter in trainer.model.named_parameters():
+        assert torch.equal(parameter, before[name]) != ("lora_" in name), name
+
+
+def test_model_card_names_tspo_and_cites_the_paper(make_trainer, tmp_path):
+    trainer = make_trainer()
+    trainer.create_model_card(model_name="searcher")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "TSPO: Breaking the Double Homogenization Dilemma" in card
+    assert "arXiv:2601.22776" in card
+    assert "- tspo" in card

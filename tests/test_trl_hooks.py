@@ -1,0 +1,97 @@
+"""What we depend on inside TRL: a test fails by the hook's name when TRL changes it."""
+
+import inspect
+
+import pytest
+import torch
+from transformers import GenerationConfig
+from trl import GRPOTrainer
+from trl.generation.vllm_generation import VLLMGeneration
+
+
+def parameters(function):
+    return list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("_generate", ["self", "prompts"]),
+        ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
+        ("_generate_and_score_completions", ["self", "inputs"]),
+        ("_tokenize_prompts", ["self", "prompts"]),
+        ("log", ["self", "logs", "start_time"]),
+    ],
+)
+def test_hook_has_the_signature_that_we_override_or_call(name, expected):
+    assert parameters(getattr(GRPOTrainer, name)) == expected
+
+
+def test_generate_single_turn_takes_token_ids_and_a_number_of_generations():
+    expected = ["self", "prompt_ids", "images", "multimodal_fields", "num_generations"]
+    assert parameters(GRPOTrainer._generate_single_turn)[:5] == expected
+
+
+def test_init_takes_by_position_what_we_hand_on():
+    expected = ["self", "model", "reward_funcs", "args", "train_dataset", "eval_dataset"]
+    assert parameters(GRPOTrainer.__init__)[:6] == expected
+
+
+def test_generate_returns_eight_values_and_calls_our_rollout_func(make_trainer):
+    trainer = make_trainer()
+    trainer.model.train()
+    output = GRPOTrainer._generate(trainer, ["a", "b"])
+    assert len(output) == 8
+    prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, _, _ = output
+    assert len(prompt_ids) == len(completion_ids) == len(tool_mask) == len(completions) == 2
+    assert logprobs is None
+    assert extra_fields["trajectory"] == trainer._trajectories
+
+
+def test_generate_logs_the_length_metrics_that_we_correct(make_trainer):
+    trainer = make_trainer()
+    trainer.model.train()
+    GRPOTrainer._generate(trainer, ["a"])
+    names = ["clipped_ratio", "mean_terminated_length", "min_terminated_length", "max_terminated_length"]
+    assert all(len(trainer._metrics["train"][f"completions/{name}"]) == 1 for name in names)
+
+
+def test_transformers_generation_reads_its_budget_from_generation_config(make_trainer):
+    trainer = make_trainer()
+    assert isinstance(trainer.generation_config, GenerationConfig)
+    trainer.generation_config.max_new_tokens = 3
+    ids, logprobs = GRPOTrainer._generate_single_turn(trainer, [[5, 6]], None, {}, 1)
+    assert len(ids[0]) <= 3
+    assert logprobs is None
+
+
+def test_vllm_generation_reads_its_budget_and_stop_strings_from_attributes():
+    source = inspect.getsource(VLLMGeneration)
+    assert "max_completion_length = self.max_completion_length" in source
+    assert "generation_kwargs.update(self.generation_kwargs)" in source
+
+
+def test_loss_takes_advantages_of_two_dimensions(make_trainer):
+    trainer = make_trainer()
+    inputs = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions(inputs)
+    assert batch["advantages"].shape == batch["completion_ids"].shape
+    trainer.current_gradient_accumulation_steps = 1
+    generated = batch["completion_mask"] * batch["tool_mask"]
+    # On the policy that generated, the ratio is 1, so the loss is minus the mean advantage of the generated tokens.
+    expected = -(batch["advantages"] * generated).sum() / batch["num_items_in_batch"]
+    assert torch.isclose(trainer._compute_loss(trainer.model, batch), expected, atol=1e-6)
+
+
+def test_rewards_are_gathered_and_one_column_per_function(make_trainer):
+    trainer = make_trainer()
+    inputs = [{"prompt": "a", "golden_answers": ["Paris"]}] * 2
+    completions = ["<answer> Paris </answer>", "<answer> Rome </answer>"]
+    rewards = GRPOTrainer._calculate_rewards(trainer, inputs, ["a", "a"], completions, [[1], [2]])
+    assert rewards.tolist() == [[1.0], [0.0]]
+
+
+def test_logged_advantages_are_a_bounded_queue_of_floats(make_trainer):
+    trainer = make_trainer()
+    assert trainer._logs["advantages"].maxlen == trainer.args.generation_batch_size
