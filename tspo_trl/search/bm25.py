@@ -37,7 +37,8 @@ class BM25Retriever:
 
     Raises:
         `FileNotFoundError`: if the folder does not exist.
-        `ValueError`: if it holds no Lucene index, or one that stores no text, or if `k1` or `b` is out of range.
+        `ValueError`: if it holds no Lucene index, or one that is empty or stores no text; if `k1` or `b` is out of
+            range.
         [`~tspo_trl.search.java.JavaNotFoundError`]: if there is no Java to run on.
     """
 
@@ -78,12 +79,12 @@ class BM25Retriever:
         if not queries:
             return []
         java_queries = [_java_text(query) for query in queries]
-        k = min(k, max(self._size, 1))
+        k = min(k, self._size)
         try:
             return self._search_batch(java_queries, k)
         except _search_failures() as error:
             # Anserini fails the whole batch when one query fails.
-            logger.warning("A batch of %d searches failed and is searched one by one: %s", len(queries), error)
+            logger.warning("A batch of %d searches failed, trying one by one: %s", len(queries), _first_line(error))
         return self._search_singly(java_queries, k)
 
     def __len__(self) -> int:
@@ -108,22 +109,23 @@ class BM25Retriever:
 
     def _search_singly(self, queries: list[str], k: int) -> list[list[Passage] | None]:
         results: list[list[Passage] | None] = []
-        failure: Exception | None = None
+        failures: list[Exception] = []
         for query in queries:
             try:
-                results += self._search_batch([query], k)
+                results.append([_passage(hit) for hit in self._searcher.search(query, k)])
             except _search_failures() as error:
-                logger.warning("The search for %.200r failed: %s", query, error)
+                logger.warning("The search for %.200r failed: %s", query, _first_line(error))
                 results.append(None)
-                failure = error
-        if all(result is None for result in results):
-            raise SearchError(f"All {len(queries)} searches in {self.index} failed, the last: {failure}") from failure
+                failures.append(error)
+        if len(failures) == len(queries):
+            reason = _first_line(failures[-1])
+            raise SearchError(f"All {len(queries)} searches in {self.index} failed: {reason}") from failures[-1]
         return results
 
     def _check_documents(self) -> None:
         """Read one document, so that an index without its text is found out before anything is trained on it."""
         if not self._size:
-            return
+            raise ValueError(f"index {self.index} is empty. Build it again with `tspo-trl index`.")
         try:
             _document_passage(self._searcher.doc(0), None)
         except ValueError as error:
