@@ -101,6 +101,7 @@ def test_exact_match(prediction, golds, score):
         ("Barack Obama", ["Barack Hussein Obama"], 0.8),  # precision 2/2, recall 2/3
         ("Barack Obama", ["Obama", "Barack Hussein Obama"], 0.8),  # the better of 2/3 and 0.8
         ("to be to be", ["to be"], 2 / 3),  # a token counts as often as both sides hold it: precision 2/4, recall 2/2
+        ("to be to be", ["to be to"], 6 / 7),  # precision 3/4, recall 3/3
         ("Paris", ["London"], 0.0),
         ("the Beatles", ["Beatles"], 1.0),
         ("the", ["a"], 1.0),
