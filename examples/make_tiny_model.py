@@ -61,7 +61,9 @@ def main() -> None:
     if Path(args.output).exists():
         parser.error(f"{args.output} exists; choose another --output")
     passages = (record["contents"] for record in islice(read_json_lines(args.corpus), 5000))
-    tokenizer = make_tokenizer((text for texts in ([TagProtocol().prompt("?")], passages) for text in texts), args.vocab_size)
+    tokenizer = make_tokenizer(
+        (text for texts in ([TagProtocol().prompt("?")], passages) for text in texts), args.vocab_size
+    )
     model = make_model(tokenizer, args.seed)
     model.save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)

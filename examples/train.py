@@ -7,8 +7,8 @@
         --train_file train.jsonl \
         --output_dir runs/mine
 
-`train.jsonl` holds one `{"question": "...", "golden_answers": ["..."]}` a line. Every field of `TSPOConfig` and of TRL's
-`ModelConfig` is a flag; `--config recipe.yaml` reads them from a file.
+`train.jsonl` holds one `{"question": "...", "golden_answers": ["..."]}` a line. Every field of `TSPOConfig` and of
+TRL's `ModelConfig` is a flag; `--config recipe.yaml` reads them from a file.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,6 @@ from tspo_trl import TSPOConfig, TSPOTrainer
 from tspo_trl.data.questions import load_questions
 from tspo_trl.rewards import exact_match_reward, f1_reward, format_reward
 from tspo_trl.search import BM25Retriever
-
 
 REWARD_FUNCS = {"exact_match": exact_match_reward, "f1": f1_reward, "format": format_reward}
 

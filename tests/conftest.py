@@ -5,7 +5,6 @@ import os
 
 import pytest
 
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -121,8 +120,7 @@ def dataset():
 
 @pytest.fixture
 def make_trainer(tmp_path, searching_model_path, retriever, dataset):
-    """Builds a trainer for short search rollouts; `changes` go to the configuration, `trainer_kwargs` to the trainer."""
-
+    """Builds a trainer for short rollouts; `changes` go to the configuration, `trainer_kwargs` to the trainer."""
     from tspo_trl import TSPOConfig, TSPOTrainer
 
     def make(trainer_class=TSPOTrainer, model=searching_model_path, trainer_kwargs=None, **changes):

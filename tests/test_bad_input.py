@@ -6,7 +6,6 @@ from trl import GRPOConfig
 
 from tspo_trl import TSPOConfig, TSPOTrainer
 
-
 GOOD_ROW = {"question": "What is the capital of France?", "golden_answers": ["Paris"]}
 
 
@@ -108,7 +107,7 @@ def test_retriever_excludes_other_ways_to_generate(tmp_path, other):
 
 def test_plain_grpo_config_is_refused_with_a_retriever(tmp_path):
     args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
-    with pytest.raises(TypeError, match="`args` is a GRPOConfig, .*Make it a `TSPOConfig`"):
+    with pytest.raises(TypeError, match=r"`args` is a GRPOConfig, .*Make it a `TSPOConfig`"):
         build(tmp_path, args=args)
 
 

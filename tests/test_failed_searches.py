@@ -43,7 +43,10 @@ def test_failed_rollouts_are_out_of_the_baseline(scored):
     outcomes = trainer._outcomes()
     assert torch.equal(outcomes.isnan(), failed)
     num_turns = torch.tensor([len(one.turns) for one in trainer._trajectories])
-    hits = [next((k for k, t in enumerate(one.turns) if "Paris" in (t.evidence or "")), -1) for one in trainer._trajectories]
+    hits = [
+        next((k for k, t in enumerate(one.turns) if "Paris" in (t.evidence or "")), -1)
+        for one in trainer._trajectories
+    ]
     for group in range(4):
         rows = torch.arange(4 * group, 4 * group + 4)
         kept = rows[~failed[rows]]
@@ -54,7 +57,7 @@ def test_failed_rollouts_are_out_of_the_baseline(scored):
             outcomes[kept], num_turns[kept], torch.tensor(hits)[kept], len(kept), **trainer.args.credit_options
         )
         for row, expected in zip(kept.tolist(), alone, strict=True):
-            start, end = trainer._trajectories[row].turns[0].token_span
+            start, _ = trainer._trajectories[row].turns[0].token_span
             advantages = output["advantages"]
             first = advantages[row, start] if advantages.dim() == 2 else advantages[row]
             assert torch.isclose(first, expected[0], atol=1e-6)

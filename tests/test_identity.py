@@ -5,7 +5,6 @@ import torch
 from datasets import Dataset
 from trl import GRPOTrainer
 
-
 PROMPTS = Dataset.from_list([{"prompt": "What is the capital of France?"}] * 4)
 
 
@@ -69,7 +68,9 @@ def test_off_is_grpo_on_the_same_search_rollouts(make_trainer, scale_rewards, lo
 
     ours.rollout_func = record
     ours = Watch(ours).train()
-    theirs = make_trainer(GRPOTrainer, trainer_kwargs={**kwargs, "train_dataset": PROMPTS, "retriever": None}, **options)
+    theirs = make_trainer(
+        GRPOTrainer, trainer_kwargs={**kwargs, "train_dataset": PROMPTS, "retriever": None}, **options
+    )
     theirs.rollout_func = replay
     theirs = Watch(theirs)
     assert_same_training(ours, theirs.train())

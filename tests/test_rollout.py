@@ -5,7 +5,6 @@ import pytest
 from tspo_trl.protocol import TagProtocol
 from tspo_trl.rollout import RolloutLimits, RolloutLoop, trajectory_of_generation
 
-
 QUESTION = "capital of France"
 
 
@@ -77,7 +76,9 @@ def test_action_that_is_neither_search_nor_answer_gets_the_hint_and_no_evidence(
 def test_rollout_gets_one_last_turn_without_search(tokenizer, retriever):
     search = f"<search> {QUESTION} </search>"
     recorder = Recorder(retriever)
-    rollouts, _ = run(tokenizer, recorder, [search] * 3, [search, search, "<answer> A </answer>"], [search, search, "?"])
+    rollouts, _ = run(
+        tokenizer, recorder, [search] * 3, [search, search, "<answer> A </answer>"], [search, search, "?"]
+    )
     assert [rollout.end_reason for rollout in rollouts] == ["max_turns", "answered", "no_action"]
     assert [len(rollout.turns) for rollout in rollouts] == [3, 3, 3]
     assert [rollout.turns[-1].feedback for rollout in rollouts] == [None, None, None]
@@ -133,7 +134,8 @@ def test_turn_asks_only_for_what_is_left(tokenizer, retriever):
 def test_failed_search_ends_only_the_rollouts_that_asked(tokenizer, retriever):
     class HalfBroken(Recorder):
         def search(self, queries, k):
-            return [None if query == "Rome" else passages for query, passages in zip(queries, super().search(queries, k))]
+            found = super().search(queries, k)
+            return [None if query == "Rome" else passages for query, passages in zip(queries, found, strict=True)]
 
     answer = "<answer> A </answer>"
     scripts = [["<search> Rome </search>"], ["<search> Paris </search>", answer], ["<search> Rome </search>"]]
@@ -189,6 +191,6 @@ def test_generation_with_tools_becomes_turns_and_evidence(tokenizer):
     texts, generated = ["call", "Paris is nice", "done"], [1, 0, 1]
     ids = [tokenizer(text)["input_ids"] for text in texts]
     mask = [bit for part, bit in zip(ids, generated, strict=True) for _ in part]
-    trajectory = trajectory_of_generation(sum(ids, []), mask, tokenizer)
+    trajectory = trajectory_of_generation([token for part in ids for token in part], mask, tokenizer)
     assert [(turn.text, turn.evidence) for turn in trajectory.turns] == [("call", "Paris is nice"), ("done", None)]
     assert trajectory.turns[1].token_span == (len(ids[0]) + len(ids[1]), len(mask))

@@ -71,7 +71,9 @@ def test_trajectory_file_of_a_step_holds_each_rollout_once(make_trainer, tmp_pat
     files = sorted((tmp_path / "out" / "trajectories").iterdir())
     assert [file.name for file in files] == ["step_000002.jsonl", "step_000004.jsonl"]
     records = read(files[0])
-    assert [(record["step"], record["group"]) for record in records] == [(2, group) for group in range(4) for _ in range(4)]
+    assert [(record["step"], record["group"]) for record in records] == [
+        (2, group) for group in range(4) for _ in range(4)
+    ]
     for record in records:
         assert record["question"] == "What is the capital of France?"
         assert record["outcome"] == float(record["prediction"] == "Paris")
@@ -133,9 +135,7 @@ def test_masking_truncated_completions_masks_those_that_ran_out_of_budget_only(m
 
 
 def test_evaluation_makes_search_rollouts_and_files_of_its_own(make_trainer, dataset, tmp_path):
-    trainer = make_trainer(
-        max_steps=1, per_device_eval_batch_size=8, trainer_kwargs={"eval_dataset": dataset}
-    )
+    trainer = make_trainer(max_steps=1, per_device_eval_batch_size=8, trainer_kwargs={"eval_dataset": dataset})
     metrics = trainer.evaluate()
     assert 0 <= metrics["eval_tspo/near_miss"] <= 1
     assert len(read(tmp_path / "out" / "trajectories" / "eval_step_000000.jsonl")) == 16
@@ -175,7 +175,9 @@ def test_skipping_gold_in_question_turns_the_latent_reward_off(make_trainer):
 def test_low_rank_adapters_train_with_search_rollouts(make_trainer):
     from peft import LoraConfig
 
-    trainer = make_trainer(max_steps=3, trainer_kwargs={"peft_config": LoraConfig(target_modules=["q_proj", "v_proj"])})
+    trainer = make_trainer(
+        max_steps=3, trainer_kwargs={"peft_config": LoraConfig(target_modules=["q_proj", "v_proj"])}
+    )
     before = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
     trainer.train()
     for name, parameter in trainer.model.named_parameters():

@@ -11,7 +11,6 @@ from tspo_trl.trajectory import (
     write_json_lines,
 )
 
-
 SEARCH = Turn(
     text="<search> x </search>",
     token_span=(0, 3),

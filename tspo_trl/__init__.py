@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     from .config import TSPOConfig
     from .trainer import TSPOTrainer

@@ -2,16 +2,19 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any, get_args
 
 from trl import GRPOConfig
 
+from .answers import Match
+from .credit import AbsentTurns, Credit, TurnBaseline, TurnLevelGroups
 
 _OPTIONS = {
-    "credit": ("first_occurrence", "prefix"),
-    "turn_level_groups": ("all_wrong", "always", "never"),
-    "turn_baseline": ("same_turn", "all_turns"),
-    "absent_turns": ("skip", "zero"),
-    "match": ("token", "substring"),
+    "credit": Credit,
+    "turn_level_groups": TurnLevelGroups,
+    "turn_baseline": TurnBaseline,
+    "absent_turns": AbsentTurns,
+    "match": Match,
 }
 
 
@@ -87,7 +90,7 @@ class TSPOConfig(GRPOConfig):
     >   rollout together.
     """
 
-    max_completion_length: int | None = field(
+    max_completion_length: int = field(
         default=4096,
         metadata={"help": "Maximum number of tokens of a completion: of all its turns and feedbacks together."},
     )
@@ -100,20 +103,22 @@ class TSPOConfig(GRPOConfig):
             "answer."
         },
     )
-    credit: str = field(
+    credit: Credit = field(
         default="first_occurrence",
         metadata={
-            "help": "Turns that get `alpha`: 'first_occurrence' (that turn only) or 'prefix' (that turn and all before "
-            "it)."
+            "help": "Turns that get `alpha`: 'first_occurrence' (that turn only) or 'prefix' (that turn and all "
+            "before it)."
         },
     )
     success_threshold: float = field(
         default=1.0,
         metadata={"help": "A rollout is correct when its outcome reward reaches this value."},
     )
-    match: str = field(
+    match: Match = field(
         default="token",
-        metadata={"help": "How a gold answer is looked for in the evidence: 'token' (at token boundaries) or 'substring'."},
+        metadata={
+            "help": "How a gold answer is looked for in the evidence: 'token' (at token boundaries) or 'substring'."
+        },
     )
     match_boolean_answers: bool = field(
         default=False,
@@ -125,18 +130,18 @@ class TSPOConfig(GRPOConfig):
     )
 
     # Parameters that control the group-relative advantages
-    turn_level_groups: str = field(
+    turn_level_groups: TurnLevelGroups = field(
         default="all_wrong",
         metadata={"help": "Groups whose advantages are computed turn by turn: 'all_wrong', 'always' or 'never'."},
     )
-    turn_baseline: str = field(
+    turn_baseline: TurnBaseline = field(
         default="same_turn",
         metadata={
             "help": "What a turn is compared with at turn level: 'same_turn' (of the group's other rollouts) or "
             "'all_turns' (of the group)."
         },
     )
-    absent_turns: str = field(
+    absent_turns: AbsentTurns = field(
         default="skip",
         metadata={
             "help": "How rollouts that ended earlier enter the statistics of a later turn: 'skip' (not at all) or "
@@ -166,7 +171,9 @@ class TSPOConfig(GRPOConfig):
     )
     search_top_k: int = field(
         default=3,
-        metadata={"help": "Number of passages per search. Not to be confused with `top_k`, which belongs to sampling."},
+        metadata={
+            "help": "Number of passages per search. Not to be confused with `top_k`, which belongs to sampling."
+        },
     )
 
     # Parameters that control the logging
@@ -178,10 +185,10 @@ class TSPOConfig(GRPOConfig):
         },
     )
 
-    def __post_init__(self):
-        for name, allowed in _OPTIONS.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"`{name}` must be one of {allowed}, got {getattr(self, name)!r}.")
+    def __post_init__(self) -> None:
+        for name, choices in _OPTIONS.items():
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(f"`{name}` must be one of {get_args(choices)}, got {getattr(self, name)!r}.")
         if not (math.isfinite(self.alpha) and self.alpha >= 0):
             raise ValueError(f"`alpha` must be a finite number of at least 0, got {self.alpha}.")
         if not math.isfinite(self.success_threshold):
@@ -202,7 +209,7 @@ class TSPOConfig(GRPOConfig):
         return self.alpha > 0 or self.turn_level_groups != "never"
 
     @property
-    def credit_options(self) -> dict:
+    def credit_options(self) -> dict[str, Any]:
         """The keyword arguments of [`~tspo_trl.credit.group_advantages`]."""
         names = ("alpha", "credit", "turn_level_groups", "turn_baseline", "absent_turns", "latent_in_mixed_groups")
         return {name: getattr(self, name) for name in (*names, "scale_rewards", "success_threshold")}

@@ -8,7 +8,6 @@ from torch import Tensor
 from .credit import group_advantages, groups_with_signal
 from .trajectory import Trajectory
 
-
 END_REASONS = ("answered", "max_turns", "max_length", "no_action", "search_failed")
 
 
@@ -74,14 +73,12 @@ def credit_metrics(
     scorable = ~outcomes.isnan()
     grouped_correct = (outcomes >= success_threshold).view(-1, group_size).any(dim=1)
     grouped_scorable = scorable.view(-1, group_size).any(dim=1)
-    grpo = group_advantages(
-        outcomes, num_turns, first_hits, group_size, alpha=0.0, turn_level_groups="never"
-    )
+    grpo = group_advantages(outcomes, num_turns, first_hits, group_size, alpha=0.0, turn_level_groups="never")
     mean_advantage = advantages.sum(dim=1) / num_turns
     turns_of_group = num_turns.view(-1, group_size).float().mean(dim=1).repeat_interleave(group_size)
     return {
         **{f"tspo/{kind}": _mean(mask[scorable]) for kind, mask in kinds.items()},
-        "tspo/all_wrong_groups": _mean((grouped_scorable & ~grouped_correct)),
+        "tspo/all_wrong_groups": _mean(grouped_scorable & ~grouped_correct),
         "tspo/groups_without_signal": _mean(~groups_with_signal(advantages, group_size)),
         "tspo/groups_without_signal_grpo": _mean(~groups_with_signal(grpo, group_size)),
         "tspo/first_occurrence_turn": _mean(first_hits[first_hits >= 0]),

@@ -62,8 +62,8 @@ class TagProtocol:
     _PROMPT = (
         "Answer the given question. "
         "You must conduct reasoning inside <think> and </think> first every time you get new information. "
-        "After reasoning, if you find you lack some knowledge, you can call a search engine by <search> query </search> "
-        "and it will return the top searched results between <information> and </information>. "
+        "After reasoning, if you find you lack some knowledge, you can call a search engine by <search> query "
+        "</search> and it will return the top searched results between <information> and </information>. "
         "You can search as many times as your want. "
         "If you find no further external knowledge needed, you can directly provide the answer inside <answer> and "
         "</answer>, without detailed illustrations. For example, <answer> Beijing </answer>. Question: {question}\n"
@@ -101,7 +101,9 @@ class TagProtocol:
             [`ParsedAction`]
         """
         match = self._ACTION.search(text)
-        return ParsedAction(match.group(1), match.group(2).strip()) if match else ParsedAction(None, None)
+        if match is None:
+            return ParsedAction(None, None)
+        return ParsedAction("search" if match.group(1) == "search" else "answer", match.group(2).strip())
 
     def render(self, passages: Sequence[Passage]) -> Feedback:
         """

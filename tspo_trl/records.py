@@ -1,4 +1,4 @@
-"""Joins trajectories with their credit: first occurrences, token advantages, and the records of the trajectory files."""
+"""Joins trajectories with their credit: first occurrences, token advantages, records of the trajectory files."""
 
 import math
 from collections.abc import Sequence
@@ -73,56 +73,65 @@ def token_advantages(trajectories: Sequence[Trajectory], advantages: Tensor, len
     return tokens
 
 
-def trajectory_record(
-    trajectory: Trajectory,
-    example: dict[str, Any],
-    *,
-    group: int,
-    outcome: float,
-    first_hit: int,
-    advantages: Sequence[float],
+def trajectory_records(
+    trajectories: Sequence[Trajectory],
+    examples: Sequence[dict[str, Any]],
+    groups: Sequence[int],
+    first_hits: Sequence[int],
+    outcomes: Sequence[float],
+    advantages: Sequence[Sequence[float]],
     args: TSPOConfig,
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """
-    One line of a trajectory file.
+    The lines of a trajectory file; all sequences have one element per rollout.
 
     Args:
-        trajectory ([`Trajectory`]):
-            The rollout.
-        example (`dict`):
-            The dataset row that it answers.
-        group (`int`):
-            Which group of the batch it belongs to.
-        outcome (`float`):
-            Outcome reward, NaN where unscorable (written as `null`).
-        first_hit (`int`):
+        trajectories (sequence of [`Trajectory`]):
+            The rollouts.
+        examples (sequence of `dict`):
+            The dataset row that each answers.
+        groups (sequence of `int`):
+            Which group of the batch each belongs to.
+        first_hits (sequence of `int`):
             Zero-based turn of the first occurrence, -1 for never (written as `null`).
-        advantages (sequence of `float`):
-            Advantage of each turn.
+        outcomes (sequence of `float`):
+            Outcome rewards, NaN where unscorable (written as `null`).
+        advantages (sequence of sequences of `float`):
+            Advantage of each turn; what is past the last turn is left out.
         args ([`TSPOConfig`]):
             `alpha`, `credit` and `success_threshold` are used.
 
     Returns:
-        `dict`: JSON values only.
+        `list[dict]`: JSON values only.
     """
-    hit = None if first_hit < 0 else first_hit
+    rows = zip(trajectories, examples, groups, first_hits, outcomes, advantages, strict=True)
+    return [
+        trajectory_to_dict(
+            _with_credit(trajectory, first_hit, outcome, turn_advantages, args),
+            group=group,
+            question=example.get("question"),
+            golden_answers=example.get("golden_answers"),
+            outcome=None if math.isnan(outcome) else outcome,
+            first_occurrence=None if first_hit < 0 else first_hit,
+        )
+        for trajectory, example, group, first_hit, outcome, turn_advantages in rows
+    ]
+
+
+def _with_credit(
+    trajectory: Trajectory, first_hit: int, outcome: float, advantages: Sequence[float], args: TSPOConfig
+) -> Trajectory:
+    """The trajectory with reward and advantage in its turns."""
     rewards = turn_rewards(
         outcome,
         len(trajectory.turns),
-        hit,
+        None if first_hit < 0 else first_hit,
         alpha=args.alpha,
         credit=args.credit,
         success_threshold=args.success_threshold,
     )
-    turns = tuple(
+    turns = [
         replace(turn, reward=None if math.isnan(reward) else reward, advantage=advantage)
         for turn, reward, advantage in zip(trajectory.turns, rewards, advantages, strict=False)
-    )
-    return trajectory_to_dict(
-        replace(trajectory, turns=turns),
-        group=group,
-        question=example.get("question"),
-        golden_answers=example.get("golden_answers"),
-        outcome=None if math.isnan(outcome) else outcome,
-        first_occurrence=hit,
-    )
+    ]
+    return replace(trajectory, turns=tuple(turns))

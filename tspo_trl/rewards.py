@@ -12,7 +12,6 @@ from typing import Any
 from .answers import exact_match, f1_score
 from .trajectory import Trajectory
 
-
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 Completion = str | list[dict[str, Any]]

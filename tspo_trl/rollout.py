@@ -17,7 +17,6 @@ from .protocol import Feedback, TagProtocol
 from .search.base import Passage, Retriever
 from .trajectory import EndReason, Trajectory, Turn
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -140,7 +139,9 @@ class Rollout:
 
     @property
     def trajectory(self) -> Trajectory:
-        """The finished rollout as data."""
+        """The finished rollout as data; `ValueError` while it goes on."""
+        if self.end_reason is None:
+            raise ValueError("The rollout goes on: it has no trajectory yet.")
         return Trajectory(turns=tuple(self.turns), end_reason=self.end_reason)
 
 
@@ -245,7 +246,7 @@ class RolloutLoop:
         self, rollouts: list[Rollout], found: dict[str, list[Passage]], statistics: SearchStatistics
     ) -> set[str]:
         """Search what is not in `found` yet, in one call, add it there, and return the queries that failed."""
-        asked = [r.turns[-1].content for r in rollouts if r.turns[-1].action == "search"]
+        asked = [query for rollout in rollouts if (query := rollout.turns[-1].query) is not None]
         queries = list(dict.fromkeys(query for query in asked if query not in found))
         if queries:
             start = time.perf_counter()
@@ -278,12 +279,11 @@ class RolloutLoop:
     def _give_feedback(self, rollout: Rollout, found: dict[str, list[Passage]], failed: set[str]) -> None:
         """Append the feedback to the last turn, or end the rollout where there is none to give."""
         turn = rollout.turns[-1]
-        if turn.action == "search" and turn.content in failed:
+        if turn.query in failed:
             rollout.end_reason = "search_failed"
             return
-        feedback = (
-            self.protocol.render(found[turn.content]) if turn.action == "search" else self.protocol.invalid_action()
-        )
+        query = turn.query
+        feedback = self.protocol.invalid_action() if query is None else self.protocol.render(found[query])
         ids, body = self._encode_feedback(feedback)
         # One token must be left for the next turn: a feedback that nobody reads teaches nothing.
         if len(rollout.completion_ids) + len(ids) >= self.limits.max_completion_length:
@@ -311,7 +311,7 @@ class RolloutLoop:
 
     def _decode(self, ids: list[int]) -> str:
         # Special tokens are kept: a tokenizer may have the protocol's tags among them.
-        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _decode_turn(self, ids: list[int]) -> str:
         has_end = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
@@ -337,7 +337,7 @@ def trajectory_of_generation(ids: list[int], mask: list[int], tokenizer: PreTrai
     spans = list(zip([0, *changes], [*changes, len(ids)], strict=True))
     turns: list[Turn] = []
     for start, end in spans:
-        text = tokenizer.decode(ids[start:end], skip_special_tokens=True)
+        text = str(tokenizer.decode(ids[start:end], skip_special_tokens=True))
         if mask[start]:
             turns.append(Turn(text=text, token_span=(start, end)))
         else:

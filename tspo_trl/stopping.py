@@ -8,9 +8,10 @@ padding cannot be told from what the model wrote when the pad token is a token t
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
+from transformers import StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 
 
 class TurnEnd(StoppingCriteria):
@@ -30,7 +31,7 @@ class TurnEnd(StoppingCriteria):
         self._lengths = torch.zeros(len(budgets), dtype=torch.long)
         self._num_new_tokens = 0
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
         if self._num_new_tokens == 0:
             self.budgets, self._lengths = self.budgets.to(input_ids.device), self._lengths.to(input_ids.device)
         self._num_new_tokens += 1
@@ -54,7 +55,7 @@ class TurnEnd(StoppingCriteria):
 
 
 @contextmanager
-def stop_generation(model: PreTrainedModel, criterion: StoppingCriteria) -> Iterator[None]:
+def stop_generation(model: Any, criterion: StoppingCriteria) -> Iterator[None]:
     """
     Have every `model.generate` in the context use a stopping criterion.
 

@@ -6,7 +6,6 @@ and all the rest is TRL's.
 """
 
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,19 @@ from .config import TSPOConfig
 from .credit import group_advantages
 from .metrics import credit_metrics, rollout_metrics, search_metrics
 from .protocol import TagProtocol
-from .records import find_first_hit, gold_in_question, token_advantages, trajectory_record
+from .records import find_first_hit, gold_in_question, token_advantages, trajectory_records
 from .rewards import exact_match_reward
-from .rollout import RolloutLimits, RolloutLoop, trajectory_of_generation
+from .rollout import RolloutLimits, RolloutLoop, SearchStatistics, trajectory_of_generation
 from .search.base import Retriever
 from .stopping import TurnEnd, stop_generation
 from .trajectory import Trajectory, write_json_lines
 from .validation import (
     check_dataset,
+    check_generation,
     check_golden_answers,
-    check_search_arguments,
     dataset_columns,
     named_datasets,
 )
-
 
 logger = get_logger(__name__)
 
@@ -91,15 +89,19 @@ class TSPOTrainer(GRPOTrainer):
         TypeError: `args` is a [`~trl.GRPOConfig`] where a [`TSPOConfig`] is needed.
     """
 
-    _tag_names = ["trl", "tspo"]
+    args: TSPOConfig
+    model: Any
+
+    _tag_names = ["trl", "tspo"]  # noqa: RUF012
     _name = "TSPO"
-    _paper = {
+    _paper = {  # noqa: RUF012
         "title": "TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization",
         "id": "2601.22776",
         # docstyle-ignore
         "citation": textwrap.dedent("""\
             @inproceedings{ma2026tspo,
-                title        = {{TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization}},
+                title        = {{TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy
+                                 Optimization}},
                 author       = {Ma and others},
                 year         = 2026,
                 booktitle    = {Findings of the Association for Computational Linguistics: ACL 2026},
@@ -123,9 +125,27 @@ class TSPOTrainer(GRPOTrainer):
             model_name = model if isinstance(model, str) else model.config._name_or_path
             args = TSPOConfig(f"{model_name.split('/')[-1]}-TSPO")
         has_golden_answers = "golden_answers" in dataset_columns(train_dataset)
-        default_reward = reward_funcs is None and not kwargs.get("environment_factory")
-        self._check_arguments(args, train_dataset, eval_dataset, retriever, default_reward, has_golden_answers, kwargs)
-        if default_reward and has_golden_answers:
+        wants_default_reward = reward_funcs is None and not kwargs.get("environment_factory")
+        if isinstance(args, TSPOConfig):
+            generation = {name: kwargs.get(name) for name in ("tools", "rollout_func", "environment_factory")}
+            check_generation(args, retriever, has_golden_answers, generation)
+            for name, dataset in named_datasets(train_dataset, eval_dataset):
+                check_dataset(
+                    dataset,
+                    name,
+                    needs_question=retriever is not None,
+                    needs_golden_answers=retriever is not None and wants_default_reward,
+                )
+            if args.tspo_enabled and not has_golden_answers:
+                logger.warning(
+                    "`train_dataset` has no `golden_answers`: there is no latent reward, the advantages are GRPO's."
+                )
+        elif retriever is not None or has_golden_answers:
+            raise TypeError(
+                f"`args` is a {type(args).__name__}, but `retriever` and `golden_answers` need a `TSPOConfig`. "
+                "Make it a `TSPOConfig`: it takes all arguments of `GRPOConfig`."
+            )
+        if wants_default_reward and has_golden_answers:
             reward_funcs = exact_match_reward
 
         super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
@@ -137,45 +157,9 @@ class TSPOTrainer(GRPOTrainer):
         self._rewards_per_func: Tensor | None = None  # of the batch in hand, all processes
         self._records: dict[str, list[dict]] = {"train": [], "eval": []}  # not yet written, main process only
         if retriever is not None:
-            self._set_up_search()
+            self._set_up_search(retriever)
 
-    @staticmethod
-    def _check_arguments(args, train_dataset, eval_dataset, retriever, default_reward, has_golden_answers, kwargs):
-        """Refuse what cannot work, before the model loads."""
-        generation = {name: kwargs.get(name) for name in ("tools", "rollout_func", "environment_factory")}
-        if not isinstance(args, TSPOConfig):
-            if retriever is not None or has_golden_answers:
-                raise TypeError(
-                    f"`args` is a {type(args).__name__}, but `retriever` and `golden_answers` need a `TSPOConfig`. "
-                    "Make it a `TSPOConfig`: it takes all arguments of `GRPOConfig`."
-                )
-            return
-        if retriever is not None:
-            check_search_arguments(args, **generation)
-        elif has_golden_answers and args.tspo_enabled and not any(generation.values()):
-            raise ValueError(
-                "`train_dataset` has `golden_answers`, but neither `retriever` nor `tools` is set, so nothing can be "
-                "retrieved. Pass `retriever=BM25Retriever(...)`, or turn TSPO off with `alpha=0.0` and "
-                '`turn_level_groups="never"`.'
-            )
-        for name, dataset in named_datasets(train_dataset, eval_dataset):
-            check_dataset(
-                dataset,
-                name,
-                needs_question=retriever is not None,
-                needs_golden_answers=retriever is not None and default_reward,
-            )
-        if has_golden_answers and args.tspo_enabled and args.multi_objective_aggregation != "sum_then_normalize":
-            raise ValueError(
-                f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` is not defined for turn rewards. "
-                'Use "sum_then_normalize".'
-            )
-        if args.tspo_enabled and not has_golden_answers:
-            logger.warning(
-                "`train_dataset` has no `golden_answers`: there is no latent reward, and the advantages are GRPO's."
-            )
-
-    def _set_up_search(self) -> None:
+    def _set_up_search(self, retriever: Retriever) -> None:
         """Prepare the turn loop, and have both generation backends end a turn at an action."""
         args = self.args
         limits = RolloutLimits(
@@ -185,7 +169,7 @@ class TSPOTrainer(GRPOTrainer):
             max_completion_length=args.max_completion_length,
             top_k=args.search_top_k,
         )
-        self.rollout_loop = RolloutLoop(self._tokenizer, self.retriever, self.protocol, limits)
+        self.rollout_loop = RolloutLoop(self._tokenizer, retriever, self.protocol, limits)
         self.rollout_func = self._run_rollouts
         # TRL takes a completion without an end-of-sequence token for truncated, but an answer needs none. Truncated
         # rollouts are masked in `_run_rollouts`.
@@ -203,7 +187,7 @@ class TSPOTrainer(GRPOTrainer):
 
     # Rollouts
 
-    def _run_rollouts(self, prompts: list, trainer: GRPOTrainer) -> dict[str, list]:
+    def _run_rollouts(self, prompts: list, trainer: GRPOTrainer) -> dict[str, Any]:
         """TRL's `rollout_func`: one search rollout per prompt."""
         prompt_ids, _, _ = self._tokenize_prompts(prompts)
         rollouts, statistics = self.rollout_loop.run(prompt_ids, self._generate_turns)
@@ -234,7 +218,7 @@ class TSPOTrainer(GRPOTrainer):
             completion_ids, logprobs = self._generate_single_turn(prompt_ids, None, {}, num_generations=1)
         return turn_end.cut(completion_ids), logprobs
 
-    def _generate(self, prompts: list):
+    def _generate(self, prompts: list) -> tuple:
         output = super()._generate(prompts)
         prompt_ids, completion_ids, tool_mask, completions, *rest = output
         if self.retriever is None and not self._is_credited:
@@ -253,7 +237,9 @@ class TSPOTrainer(GRPOTrainer):
 
     # Rewards and credit
 
-    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list, completions: list, completion_ids_list: list[list[int]]
+    ) -> Tensor:
         rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self.retriever is not None:
             has_failed = self._tensor([one.end_reason == "search_failed" for one in self._trajectories])
@@ -277,7 +263,7 @@ class TSPOTrainer(GRPOTrainer):
 
     def _assign_credit(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> None:
         """Put TSPO's token advantages in place of GRPO's, and log what was learned from."""
-        mode, args, gather = "train" if self.model.training else "eval", self.args, self.accelerator.gather
+        mode, args, gather = self._mode, self.args, self.accelerator.gather
         has_golden_answers = "golden_answers" in inputs[0]
         first_hits = [-1] * len(inputs)
         if has_golden_answers:
@@ -287,7 +273,7 @@ class TSPOTrainer(GRPOTrainer):
             self._metrics[mode]["tspo/gold_in_question"].append(in_question.mean().item())
         num_turns = gather(self._tensor([len(one.turns) for one in self._trajectories]))
         all_first_hits = gather(self._tensor(first_hits))
-        group_size = self.num_generations if mode == "train" else self.num_generations_eval
+        group_size: Any = self.num_generations if mode == "train" else self.num_generations_eval
         outcomes = self._outcomes()
 
         first = self.accelerator.process_index * len(inputs)
@@ -306,15 +292,22 @@ class TSPOTrainer(GRPOTrainer):
                 outcomes, num_turns, all_first_hits, advantages, group_size, args.success_threshold
             )
             self._append_metrics(mode, values)
-        self._keep_records(mode, inputs, first_hits, outcomes[local], advantages[local], first, group_size)
+        if args.log_trajectories:
+            groups = [(first + i) // group_size for i in range(len(inputs))]
+            credit = (first_hits, outcomes[local].tolist(), advantages[local].tolist())
+            self._keep_records(trajectory_records(self._trajectories, inputs, groups, *credit, args))
 
     def _outcomes(self) -> Tensor:
         """Outcome reward of each rollout of all processes: TRL's weighted sum, NaN where no function scored it."""
-        rewards = self._rewards_per_func
+        rewards: Any = self._rewards_per_func
         outcomes = (rewards * self.reward_weights.to(rewards.device).unsqueeze(0)).nansum(dim=1)
         return outcomes.masked_fill(rewards.isnan().all(dim=1), torch.nan)
 
     # Logging
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
 
     def _tensor(self, values: list) -> Tensor:
         return torch.tensor(values, device=self.accelerator.device)
@@ -323,8 +316,8 @@ class TSPOTrainer(GRPOTrainer):
         for name, value in values.items():
             self._metrics[mode][name].append(value)
 
-    def _log_rollouts(self, statistics) -> None:
-        mode, gather = "train" if self.model.training else "eval", self.accelerator.gather
+    def _log_rollouts(self, statistics: SearchStatistics) -> None:
+        mode, gather = self._mode, self.accelerator.gather
         per_rollout = rollout_metrics(self._trajectories)
         means = gather(torch.stack(list(per_rollout.values()), dim=1).to(self.accelerator.device)).mean(dim=0)
         self._append_metrics(mode, dict(zip(per_rollout, means.tolist(), strict=True)))
@@ -333,9 +326,11 @@ class TSPOTrainer(GRPOTrainer):
 
     def _correct_length_metrics(self) -> None:
         """TRL counts a completion without end-of-sequence token as clipped; ours are where they ran out of budget."""
-        metrics, gather = self._metrics["train" if self.model.training else "eval"], self.accelerator.gather
+        metrics, gather = self._metrics[self._mode], self.accelerator.gather
         is_clipped = gather(self._tensor([one.end_reason == "max_length" for one in self._trajectories]))
-        generated = [sum(end - start for start, end in (t.token_span for t in one.turns)) for one in self._trajectories]
+        generated = [
+            sum(end - start for start, end in (t.token_span for t in one.turns)) for one in self._trajectories
+        ]
         lengths = gather(self._tensor([float(length) for length in generated]))[~is_clipped]
         lengths = lengths if lengths.numel() else torch.zeros(1)
         metrics["completions/clipped_ratio"][-1] = is_clipped.float().mean().item()
@@ -345,39 +340,25 @@ class TSPOTrainer(GRPOTrainer):
 
     def _correct_logged_advantages(self, advantages: Tensor) -> None:
         """TRL logs one advantage per completion; ours is the mean over the turns."""
-        logged = self._logs["advantages"]
+        logged: Any = self._logs["advantages"]
         for _ in range(min(len(logged), len(advantages))):
             logged.pop()
         logged.extend(advantages.tolist())
 
-    def _keep_records(self, mode, inputs, first_hits, outcomes, advantages, first, group_size) -> None:
-        """Gather the batch's trajectories on the main process, to be written at the next logging step."""
-        if not self.args.log_trajectories:
-            return
-        rows = zip(self._trajectories, inputs, first_hits, outcomes.tolist(), advantages.tolist(), strict=True)
-        records = [
-            trajectory_record(
-                trajectory,
-                example,
-                group=(first + i) // group_size,
-                outcome=outcome,
-                first_hit=first_hit,
-                advantages=turn_advantages,
-                args=self.args,
-            )
-            for i, (trajectory, example, first_hit, outcome, turn_advantages) in enumerate(rows)
-        ]
+    def _keep_records(self, records: list[dict[str, Any]]) -> None:
+        """Gather the batch's records on the main process, to be written at the next logging step."""
+        mode = self._mode
         records = gather_object(records)
         if self.accelerator.is_main_process:
             # In training the latest batch stands for the step, as in TRL's table of completions.
             self._records[mode] = records if mode == "train" else self._records[mode] + records
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        mode = "train" if self.model.training else "eval"
+        mode = self._mode
         super().log(logs, start_time)
         records, self._records[mode] = self._records[mode], []
         if records:
             step = self.state.global_step
             name = f"step_{step:06d}.jsonl" if mode == "train" else f"eval_step_{step:06d}.jsonl"
-            path = Path(self.args.output_dir) / "trajectories" / name
+            path = Path(str(self.args.output_dir)) / "trajectories" / name
             write_json_lines(path, ({"step": step, **record} for record in records))

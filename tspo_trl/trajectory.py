@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-
 EndReason = Literal["answered", "max_turns", "max_length", "no_action", "search_failed", "generated"]
 Action = Literal["search", "answer"]
 Span = tuple[int, int]
@@ -55,6 +54,11 @@ class Turn:
     evidence: str | None = None
     reward: float | None = None
     advantage: float | None = None
+
+    @property
+    def query(self) -> str | None:
+        """The query, if the turn searched."""
+        return self.content if self.action == "search" else None
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,9 @@ def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not valid JSON ({error}). Fix or remove that line.") from error
+                raise ValueError(
+                    f"{path}, line {number}: not valid JSON ({error}). Fix or remove that line."
+                ) from error
             if not isinstance(record, dict):
                 raise ValueError(f"{path}, line {number}: expected a JSON object, got {type(record).__name__}.")
             yield record

@@ -6,6 +6,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 
 from .config import TSPOConfig
+from .search.base import Retriever
 
 
 def dataset_columns(dataset: Dataset | IterableDataset | None) -> list[str]:
@@ -94,25 +95,46 @@ def check_dataset(
         check_golden_answers(dataset["golden_answers"], name)
 
 
-def check_search_arguments(args: TSPOConfig, rollout_func: Any, tools: Any, environment_factory: Any) -> None:
+def check_generation(
+    args: TSPOConfig, retriever: Retriever | None, has_golden_answers: bool, generation: dict[str, Any]
+) -> None:
     """
-    Check the arguments that go together with a retriever.
+    Check how rollouts are to be made.
 
     Args:
         args ([`TSPOConfig`]):
             The configuration.
-        rollout_func, tools, environment_factory:
-            Other ways to generate, of which none may be set.
+        retriever ([`~tspo_trl.search.Retriever`], *optional*):
+            What the model searches.
+        has_golden_answers (`bool`):
+            Whether the training data have `golden_answers`.
+        generation (`dict`):
+            TRL's own ways to generate: `tools`, `rollout_func` and `environment_factory`.
 
     Raises:
-        ValueError: Arguments contradict each other, or the budgets cannot hold one turn and one feedback.
+        ValueError: Arguments contradict each other, or nothing can be retrieved.
     """
-    other = {"rollout_func": rollout_func, "tools": tools, "environment_factory": environment_factory}
-    for name, value in other.items():
-        if value:
-            raise ValueError(f"`retriever` and `{name}` exclude each other, got {value!r}. Pass one of them.")
+    if retriever is not None:
+        for name, value in generation.items():
+            if value:
+                raise ValueError(f"`retriever` and `{name}` exclude each other, got {value!r}. Pass one of them.")
+        _check_search_options(args)
+    elif has_golden_answers and args.tspo_enabled and not any(generation.values()):
+        raise ValueError(
+            "`train_dataset` has `golden_answers`, but neither `retriever` nor `tools` is set, so nothing can be "
+            "retrieved. Pass `retriever=BM25Retriever(...)`, or turn TSPO off with `alpha=0.0` and "
+            '`turn_level_groups="never"`.'
+        )
+    if has_golden_answers and args.tspo_enabled and args.multi_objective_aggregation != "sum_then_normalize":
+        raise ValueError(
+            f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` is not defined for turn rewards. "
+            'Use "sum_then_normalize".'
+        )
+
+
+def _check_search_options(args: TSPOConfig) -> None:
     needed = args.max_turn_length + args.max_feedback_length
-    if needed > args.max_completion_length:
+    if args.max_completion_length < needed:
         raise ValueError(
             f"`max_completion_length` is {args.max_completion_length}, too short for one turn "
             f"(`max_turn_length={args.max_turn_length}`) and one feedback "
