@@ -303,8 +303,8 @@ def test_ctrl_c_interrupts_python_while_java_searches(clean_environment, index_p
     program = f"""
 from tspo_trl.search import BM25Retriever
 retriever = BM25Retriever({str(index_path)!r})
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     while True:
         retriever.search(["capital of France"] * 50, k=3)
 except KeyboardInterrupt:
