@@ -1,26 +1,32 @@
-"""Make a tiny Qwen2 model with random weights and a tokenizer for a corpus, to try a pipeline on a laptop.
+"""Make a tiny Qwen2 model that knows how to search and answer, and nothing else, to try a pipeline on a laptop.
 
-    python examples/make_tiny_model.py --corpus corpus.jsonl --output models/tiny
+    python examples/make_tiny_model.py --corpus corpus.jsonl --questions train.jsonl --output models/tiny
 
-The model has about a million parameters and knows nothing: it is for checking that an index, a dataset and a
-configuration run, before a real model is trained.
+It has under a million parameters. A tokenizer is trained on the corpus, and the model on the form of Search-R1's
+protocol: it searches for words of a question and answers with a title. What it searches and answers is nonsense: it is
+for checking that an index, a dataset and a configuration run, before a real model is trained.
 """
 
 import argparse
-from collections.abc import Iterator
-from itertools import islice
+import random
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from trl import SFTConfig, SFTTrainer
 
+from tspo_trl.data.questions import load_questions
 from tspo_trl.protocol import TagProtocol
-from tspo_trl.trajectory import read_json_lines
+from tspo_trl.search import Passage
+from tspo_trl.search.index import read_corpus
 
 
-def make_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE in Qwen's manner, trained on the texts."""
+def make_tokenizer(passages: list[Passage], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE in Qwen's manner, trained on the passages and the protocol's own words."""
+    protocol = TagProtocol()
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -30,7 +36,8 @@ def make_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizer
         special_tokens=["<|endoftext|>", "<|im_end|>"],
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
+    own_words = [protocol.prompt("?"), protocol.invalid_action().text] * 20
+    backend.train_from_iterator(chain(own_words, (passage.contents for passage in passages)), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
@@ -44,30 +51,69 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalL
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
+        tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     return Qwen2ForCausalLM(config)
 
 
+def make_demonstrations(questions: list[str], passages: list[Passage], number: int, seed: int) -> Dataset:
+    """Questions, each with a search for its words, a passage, and a title as the answer."""
+    protocol, generator = TagProtocol(), random.Random(seed)
+    rows = []
+    for _ in range(number):
+        question, passage = generator.choice(questions), generator.choice(passages)
+        words = question.strip("?").split()
+        start = generator.randrange(max(1, len(words) - 3))
+        search = f"<search> {' '.join(words[start : start + 4])} </search>"
+        shown = passage.text[:200].rstrip()
+        feedback = protocol.render([Passage(passage.id, passage.title, shown)]).text
+        answer = f"<answer> {passage.title.strip(chr(34))} </answer>"
+        text = search + feedback + answer if generator.random() < 0.8 else answer
+        rows.append({"prompt": protocol.prompt(question), "completion": text})
+    return Dataset.from_list(rows)
+
+
 def main() -> None:
-    """Read the corpus, train the tokenizer, save both."""
+    """Read corpus and questions, make tokenizer and model, teach it the protocol, save both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", required=True, help="JSON lines with `contents`")
+    parser.add_argument("--corpus", required=True, help="JSON lines of passages")
+    parser.add_argument("--questions", required=True, help="JSON lines of `question` and `golden_answers`")
     parser.add_argument("--output", required=True, help="folder for model and tokenizer, must not exist")
     parser.add_argument("--vocab_size", type=int, default=4096, help="number of tokens (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=200, help="training steps of 8 demonstrations (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
     args = parser.parse_args()
     if Path(args.output).exists():
         parser.error(f"{args.output} exists; choose another --output")
-    passages = (record["contents"] for record in islice(read_json_lines(args.corpus), 5000))
-    tokenizer = make_tokenizer(
-        (text for texts in ([TagProtocol().prompt("?")], passages) for text in texts), args.vocab_size
+    questions = load_questions(args.questions)["question"]
+    passages = list(islice(read_corpus(args.corpus), 5000))
+    tokenizer = make_tokenizer(passages, args.vocab_size)
+    config = SFTConfig(
+        output_dir=args.output,
+        max_steps=args.steps,
+        per_device_train_batch_size=8,
+        learning_rate=3e-3,
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        logging_steps=50,
+        seed=args.seed,
     )
-    model = make_model(tokenizer, args.seed)
-    model.save_pretrained(args.output)
-    tokenizer.save_pretrained(args.output)
-    print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens: {args.output}")
+    trainer = SFTTrainer(
+        model=make_model(tokenizer, args.seed),
+        args=config,
+        train_dataset=make_demonstrations(list(questions), passages, args.steps * 8, args.seed),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    trainer.save_model(args.output)
+    print(f"{trainer.model.num_parameters():,} parameters, {len(tokenizer):,} tokens: {args.output}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""The example scripts run as their first lines say."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ONE_PROCESS = ["--cpu", "--num_processes", "1"]
+TWO_PROCESSES = ["--multi_gpu", "--num_processes", "2"]  # with `--use_cpu` in the script: gloo on the CPU
+
+
+@pytest.fixture
+def questions_path(tmp_path):
+    rows = [{"question": "What is the capital of France?", "golden_answers": ["Paris"]}] * 8
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def run_train(launcher, index, questions, model, output, *arguments):
+    """Runs `accelerate launch examples/train.py` for two steps of short rollouts."""
+    launch = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", *launcher]
+    script = [
+        str(EXAMPLES / "train.py"), "--model_name_or_path", model, "--index", index, "--train_file", questions,
+        "--output_dir", output, "--max_steps", "2", "--logging_steps", "1", "--per_device_train_batch_size", "8",
+        "--num_generations", "4", "--max_turns", "2", "--max_turn_length", "24", "--max_feedback_length", "60",
+        "--max_completion_length", "200", "--search_top_k", "1", "--use_cpu", "--bf16", "False", "--report_to", "none",
+        "--save_strategy", "no", "--learning_rate", "1e-3", *arguments,
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, *map(str, script)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher", "rollouts"), [(ONE_PROCESS, 8), (TWO_PROCESSES, 16)])
+def test_accelerate_launch_trains_on_json_lines(
+    tmp_path, launcher, rollouts, index_path, questions_path, searching_model_path
+):
+    result = run_train(launcher, index_path, questions_path, searching_model_path, tmp_path / "out")
+    assert result.returncode == 0, result.stderr[-3000:]
+    for step in (1, 2):
+        records = read(tmp_path / "out" / "trajectories" / f"step_{step:06d}.jsonl")
+        assert [record["group"] for record in records] == [group for group in range(rollouts // 4) for _ in range(4)]
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_settings_are_read_from_a_yaml_file(tmp_path, index_path, questions_path, searching_model_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("alpha: 0.25\ncredit: prefix\nreward_funcs: [exact_match, format]\n", encoding="utf-8")
+    result = run_train(
+        ONE_PROCESS, index_path, questions_path, searching_model_path, tmp_path / "out", "--config", recipe
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "rewards/format_reward/mean" in result.stdout
+    records = read(tmp_path / "out" / "trajectories" / "step_000001.jsonl")
+    assert {reward for r in records if not r["outcome"] for reward in (t["reward"] for t in r["turns"])} <= {0.0, 0.25}
+
+
+@pytest.mark.slow
+def test_missing_index_is_refused_before_the_model_loads(tmp_path, questions_path):
+    result = run_train(ONE_PROCESS, tmp_path / "no-index", questions_path, "no-such-model", tmp_path / "out")
+    assert result.returncode != 0
+    assert "no-index does not exist. Build one with `tspo-trl index" in result.stderr
+
+
+@pytest.mark.slow
+def test_tiny_model_is_made_for_a_corpus_and_learns_the_tags(tmp_path, questions_path):
+    corpus = tmp_path / "corpus.jsonl"
+    rows = [{"id": str(i), "contents": f'"Title {i}"\nParis is the capital of France, number {i}.'} for i in range(50)]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    arguments = ["--corpus", corpus, "--questions", questions_path, "--output", tmp_path / "tiny", "--steps", "40"]
+    command = [sys.executable, str(EXAMPLES / "make_tiny_model.py"), *map(str, arguments), "--vocab_size", "500"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tiny")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "tiny").config.vocab_size == len(tokenizer)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 2
+    assert "choose another --output" in again.stderr
