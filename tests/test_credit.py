@@ -241,6 +241,12 @@ def test_batch_scaling_at_turn_level_counts_no_absent_turns():
     assert_rows(advantages_of(**options, absent_turns="zero"), [[0.8657, 0.0], [-0.8657, 0.0]])
 
 
+def test_a_batch_without_deviation_has_no_advantages_even_where_absent_turns_count_as_zero():
+    # Turn 1 has .25 and an absent turn, but every turn reward of the batch is .25.
+    options = {"scale_rewards": "batch", "absent_turns": "zero"}
+    assert advantages_of([0.25, 0.25], [2, 1], [-1, -1], 2, **options).count_nonzero() == 0
+
+
 def test_without_scaling_advantages_are_deviations_from_the_mean():
     options = {"num_turns": [1, 1, 1, 1], "first_hits": [0, 0, -1, -1], "scale_rewards": "none"}
     assert_rows(advantages_of([1, 0, 0, 0], **options), [[0.625], [0.125], [-0.375], [-0.375]])

@@ -106,7 +106,8 @@ def scaled(value, pool, batch, options):
     deviation = value - statistics.fmean(pool)
     if options["scale_rewards"] == "none":
         return deviation
-    return deviation / (statistics.stdev(pool if options["scale_rewards"] == "group" else batch) + 1e-4)
+    std = statistics.stdev(pool if options["scale_rewards"] == "group" else batch)
+    return deviation / (std + 1e-4) if std > 0 else 0.0
 
 
 def advantages_of(rollouts, group_size, **options):
