@@ -295,10 +295,11 @@ def test_near_misses_that_hit_in_different_turns_carry_signal_at_turn_level_only
     assert advantages_of(*arguments, turn_level_groups="never").count_nonzero() == 0
 
 
+@pytest.mark.parametrize("outcome", [0.1, 3333.3])
 @pytest.mark.parametrize("scale_rewards", ["group", "batch", "none"])
-def test_rewards_that_differ_by_rounding_only_give_exactly_zero(scale_rewards):
-    outcomes = [0.1] * 7
-    assert nanstd(torch.tensor(outcomes)) > 0  # the mean of seven float32 0.1 is not 0.1
+def test_rewards_that_differ_by_rounding_only_give_exactly_zero(scale_rewards, outcome):
+    outcomes = [outcome] * 7
+    assert nanstd(torch.tensor(outcomes)) > 0  # in float32 their mean is not quite their value
     advantages = advantages_of(outcomes, [1] * 7, [-1] * 7, 7, turn_level_groups="never", scale_rewards=scale_rewards)
     assert advantages.count_nonzero() == 0
 
