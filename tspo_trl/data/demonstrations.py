@@ -1,0 +1,171 @@
+"""Demonstrations of searching in a [`SearchWorld`], right ones and wrong ones (ours).
+
+A habit is a way to go about a question. `"right"` searches hop by hop and answers; the others are the mistakes that a
+policy is to unlearn: some find nothing, some are near misses, which have the evidence and answer wrongly.
+"""
+
+import functools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..protocol import TagProtocol
+from ..search.base import Retriever
+from .names import NAME_WORDS
+from .searchworld import SearchWorld
+
+HABITS: dict[str, str] = {
+    "right": "follows every relation of the question and answers",
+    "stops_early": "leaves out the last search and answers with the name it would have searched for",
+    "misreads": "finds the last passage and answers with another name in it (a near miss)",
+    "searches_on": "finds the answer, searches for it and answers with a name of that passage (a near miss)",
+    "wanders": "follows a wrong relation on the way",
+}
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """
+    What a demonstration writes.
+
+    Args:
+        prompt (`str`):
+            The prompt of its question.
+        turns (`tuple[str, ...]`):
+            The text of each turn: all but the last search, and the last one answers.
+    """
+
+    prompt: str
+    turns: tuple[str, ...]
+
+
+def demonstrate(
+    world: SearchWorld, question: Mapping[str, Any], habit: str, generator: random.Random
+) -> Demonstration:
+    """
+    Go about a question.
+
+    A turn names the relation that it reads from the last passage, then searches for the name found there or answers
+    with it: `<think> mentor </think><search> Otto Gibbs </search>`.
+
+    Args:
+        world ([`SearchWorld`]):
+            The question's world.
+        question (`dict`):
+            One of its questions.
+        habit (`str`):
+            One of [`HABITS`]. On the only hop of a question nobody can wander: there, `"wanders"` is `"misreads"`.
+        generator (`random.Random`):
+            Chooses wrong relations.
+
+    Returns:
+        [`Demonstration`]
+    """
+    if habit not in HABITS:
+        raise ValueError(f"`habit` must be one of {', '.join(HABITS)}, got {habit!r}.")
+    relations = list(question["relations"])
+    if habit == "stops_early":
+        relations.pop()
+    elif habit == "misreads" or (habit == "wanders" and len(relations) == 1):
+        relations[-1] = _other_relation(world, question["entities"][-2], relations[-1], generator)
+    elif habit == "searches_on":
+        relations.append(_other_relation(world, question["entities"][-1], None, generator))
+    elif habit == "wanders":
+        hop = generator.randrange(len(relations) - 1)
+        relations[hop] = _other_relation(world, question["entities"][hop], relations[hop], generator)
+    return Demonstration(question["prompt"], _turns(world, question["entities"][0], relations, generator))
+
+
+def _other_relation(world: SearchWorld, name: str, relation: str | None, generator: random.Random) -> str:
+    return generator.choice([other for other in world.entities[name].facts if other != relation])
+
+
+def _turns(
+    world: SearchWorld, name: str, relations: Sequence[str], generator: random.Random
+) -> tuple[str, ...]:
+    """Follow relations from a name; one that the entity at hand does not have is replaced by one that it has."""
+    if not relations:
+        return (f"<answer> {name} </answer>",)
+    turns = [f"<search> {name} </search>"]
+    for hop, relation in enumerate(relations, start=1):
+        facts = world.entities[name].facts
+        relation = relation if relation in facts else generator.choice(list(facts))
+        name, action = facts[relation], "answer" if hop == len(relations) else "search"
+        turns.append(f"<think> {relation} {name} </think><{action}> {name} </{action}>")
+    return tuple(turns)
+
+
+def encode_demonstrations(
+    demonstrations: Sequence[Demonstration],
+    tokenizer: PreTrainedTokenizerBase,
+    retriever: Retriever,
+    *,
+    top_k: int,
+    generator: random.Random,
+    rename: bool = True,
+) -> list[dict[str, list[int]]]:
+    """
+    Turn demonstrations into training examples, token for token as rollouts are made.
+
+    Prompt, turns and feedbacks are encoded one by one and joined. The feedback is what the retriever really returns.
+
+    Args:
+        demonstrations (sequence of [`Demonstration`]):
+            What to show.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            From [`searchworld_tokenizer`].
+        retriever ([`~tspo_trl.search.Retriever`]):
+            Searches the world's corpus.
+        top_k (`int`):
+            Passages per search.
+        generator (`random.Random`):
+            Chooses the new names.
+        rename (`bool`, *optional*, defaults to `True`):
+            Whether to exchange the words of the names within each example, at random but consistently, as if each were
+            told in a world of its own. So no fact can be learned by heart, and the only way to a name is to read it.
+
+    Returns:
+        `list[dict]`: `input_ids`, and `labels` that are -100 except where the model writes.
+    """
+    protocol = TagProtocol()
+    queries = {turn: protocol.parse(turn).content for one in demonstrations for turn in one.turns[:-1]}
+    distinct = list(dict.fromkeys(queries.values()))
+    results = retriever.search(distinct, top_k) if distinct else []
+    feedback = {query: protocol.render(found).text for query, found in zip(distinct, results, strict=True)}
+
+    @functools.cache
+    def encode(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    examples = []
+    for one in demonstrations:
+        input_ids = list(encode(one.prompt))
+        labels = [-100] * len(input_ids)
+        for turn in one.turns:
+            read = encode(feedback[queries[turn]]) if turn in queries else []
+            input_ids += encode(turn) + read
+            labels += encode(turn) + [-100] * len(read)
+        examples.append({"input_ids": input_ids, "labels": labels})
+    if rename:
+        _rename(examples, tokenizer, generator)
+    return examples
+
+
+def _rename(
+    examples: list[dict[str, list[int]]], tokenizer: PreTrainedTokenizerBase, generator: random.Random
+) -> None:
+    """Permute the name words of each example within their lists."""
+    lists = [
+        tokenizer.convert_tokens_to_ids([f" {word}" for word in words])
+        for pair in NAME_WORDS.values()
+        for words in pair
+    ]
+    for example in examples:
+        renamed: dict[int, int] = {}
+        for ids in lists:
+            renamed.update(zip(ids, generator.sample(ids, len(ids)), strict=True))
+        for column, ids in example.items():
+            example[column] = [renamed.get(i, i) for i in ids]
