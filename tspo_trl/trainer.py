@@ -358,7 +358,8 @@ class TSPOTrainer(GRPOTrainer):
         super().log(logs, start_time)
         records, self._records[mode] = self._records[mode], []
         if records:
-            step = self.state.global_step
-            name = f"step_{step:06d}.jsonl" if mode == "train" else f"eval_step_{step:06d}.jsonl"
+            # Several evaluations may fall on one step: each has its own prefix, such as `eval_nq`.
+            prefix = next((key.removesuffix("runtime") for key in logs if key.endswith("_runtime")), "eval_")
+            name = f"{'' if mode == 'train' else prefix}step_{self.state.global_step:06d}.jsonl"
             path = Path(str(self.args.output_dir)) / "trajectories" / name
-            write_json_lines(path, ({"step": step, **record} for record in records))
+            write_json_lines(path, ({"step": self.state.global_step, **record} for record in records))

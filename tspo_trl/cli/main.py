@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..search import JavaNotFoundError, SearchError
-from . import index
+from . import index, quickstart
 
-COMMANDS = (index,)  # one line for each subcommand
+COMMANDS = (index, quickstart)
 _USER_ERRORS = (ValueError, OSError, JavaNotFoundError, SearchError)
 
 

@@ -1,0 +1,102 @@
+"""What a quickstart run is made of, and the folder that keeps it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+
+Method = Literal["tspo", "grpo"]
+
+
+@dataclass(frozen=True)
+class QuickstartSettings:
+    """
+    Settings of a quickstart run. All defaults are ours, chosen for two CPU cores.
+
+    Args:
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the world, of the policy and of all sampling.
+        method (`str`, *optional*, defaults to `"tspo"`):
+            `"tspo"`, or `"grpo"` for the baseline through the same code (`alpha=0`, `turn_level_groups="never"`).
+        steps (`int`, *optional*, defaults to `60`):
+            Training steps.
+        warm_start_steps (`int`, *optional*, defaults to `1000`):
+            Supervised steps before.
+        groups (`int`, *optional*, defaults to `16`):
+            Questions per training step.
+        num_generations (`int`, *optional*, defaults to `8`):
+            Rollouts per question.
+        num_test_questions (`int`, *optional*, defaults to `240`):
+            Held-out questions that the policy is evaluated on.
+        num_people, num_places, num_works (`int`, *optional*):
+            Size of the world.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    seed: int = 0
+    method: Method = "tspo"
+    steps: int = 60
+    warm_start_steps: int = 1000
+    groups: int = 16
+    num_generations: int = 8
+    num_test_questions: int = 240
+    num_people: int = 1500
+    num_places: int = 400
+    num_works: int = 400
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise ValueError(f"`method` must be one of {get_args(Method)}, got {self.method!r}.")
+        for name in ("steps", "warm_start_steps", "groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.num_generations < 2:
+            raise ValueError(
+                f"`num_generations` must be at least 2, got {self.num_generations}: an advantage compares a rollout "
+                "with the others of its group."
+            )
+
+
+def claim_folder(output: Path, settings: QuickstartSettings) -> None:
+    """
+    Make the output folder, or check that what is in it was made with the same settings.
+
+    Args:
+        output (`Path`):
+            The folder.
+        settings ([`QuickstartSettings`]):
+            Settings of this run.
+
+    Raises:
+        FileExistsError: The folder holds something else, or a run with other settings.
+    """
+    path = output / "settings.json"
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        changed = {name: value for name, value in asdict(settings).items() if kept.get(name) != value}
+        if changed:
+            differences = ", ".join(f"{name}={kept.get(name)!r} there, {value!r} here" for name, value in changed.items())
+            raise FileExistsError(
+                f"{output} holds a run with other settings ({differences}). Choose another --output, or run again with "
+                "the same settings."
+            )
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"{output} exists and is no quickstart run. Choose another --output.")
+    else:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(path, asdict(settings))
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write a JSON file that appears whole or not at all."""
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
