@@ -3,9 +3,9 @@
     tspo-trl quickstart --output runs/quickstart
     python benchmarks/step_profile.py --run runs/quickstart --steps 10
 
-Every function on the boundary between two of these is timed, and time spent in an inner one is taken off the outer one,
-so that the shares add up to the whole. Our own code is parsing, rendering, matching, credit and logging, the turn loop and
-the stopping criterion. It runs on the policy that the quickstart warm-started, and writes nothing into its folder.
+Every function on the boundary between two of these is timed, and time spent in an inner one is taken off the outer
+one, so that the shares add up to the whole. Our own code is parsing, rendering, matching, credit and logging, the turn
+loop and the stopping criterion. It runs on the policy that the quickstart warm-started, and leaves its folder alone.
 """
 
 import argparse
@@ -23,8 +23,7 @@ from transformers import StopStringCriteria
 from trl import GRPOTrainer
 
 from tspo_trl import TSPOTrainer
-from tspo_trl.data import SearchWorld
-from tspo_trl.quickstart.run import make_trainer
+from tspo_trl.quickstart.run import make_trainer, make_world
 from tspo_trl.quickstart.settings import QuickstartSettings, read_json
 from tspo_trl.rollout import RolloutLoop
 from tspo_trl.search import BM25Retriever
@@ -91,13 +90,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="training steps (default: %(default)s)")
     args = parser.parse_args()
     settings = QuickstartSettings(**{**read_json(args.run / "settings.json"), "steps": args.steps})
-    world = SearchWorld(
-        settings.seed,
-        num_people=settings.num_people,
-        num_places=settings.num_places,
-        num_works=settings.num_works,
-        num_test_questions=settings.num_test_questions,
-    )
+    world = make_world(settings)
+    torch.set_num_threads(1)  # as in the quickstart
     watch = Stopwatch()
     for owner, name, category in BOUNDARIES:
         setattr(owner, name, watch.wrap(getattr(owner, name), category))

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from rich.console import Console
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -18,7 +19,6 @@ from .progress import LiveLine
 from .report import plot_learning_curve, print_summary, print_trajectory, solved_pair
 from .settings import QuickstartSettings, claim_folder, read_json, write_json
 from .warm_start import warm_start
-
 
 # A world of short names and passages needs no more than this.
 LIMITS = {
@@ -49,13 +49,9 @@ def run_quickstart(output: Path, settings: QuickstartSettings, console: Console)
         FileExistsError: The folder holds something else, or a run with other settings.
     """
     start = time.perf_counter()
-    world = SearchWorld(
-        settings.seed,
-        num_people=settings.num_people,
-        num_places=settings.num_places,
-        num_works=settings.num_works,
-        num_test_questions=settings.num_test_questions,
-    )
+    # So small a model gains little from a second thread, and waits for it whenever the machine has other work.
+    torch.set_num_threads(1)
+    world = make_world(settings)
     claim_folder(output, settings)
     if (output / "report.json").is_file():
         console.print(f"{output} holds a finished run; choose another --output for a new one.")
@@ -86,6 +82,17 @@ def run_quickstart(output: Path, settings: QuickstartSettings, console: Console)
     write_json(output / "report.json", report)
     print_summary(console, report, output)
     return report
+
+
+def make_world(settings: QuickstartSettings) -> SearchWorld:
+    """The world of a run."""
+    return SearchWorld(
+        settings.seed,
+        num_people=settings.num_people,
+        num_places=settings.num_places,
+        num_works=settings.num_works,
+        num_test_questions=settings.num_test_questions,
+    )
 
 
 def make_retriever(world: SearchWorld, output: Path, console: Console) -> BM25Retriever:
