@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..protocol import TagProtocol
 from ..search.base import Retriever
-from .names import NAME_WORDS
 from .searchworld import SearchWorld
+from .searchworld_tokenizer import name_tokens
 
 HABITS: dict[str, str] = {
     "right": "follows every relation of the question and answers",
@@ -158,14 +158,11 @@ def _rename(
     examples: list[dict[str, list[int]]], tokenizer: PreTrainedTokenizerBase, generator: random.Random
 ) -> None:
     """Permute the name words of each example within their lists."""
-    lists = [
-        tokenizer.convert_tokens_to_ids([f" {word}" for word in words])
-        for pair in NAME_WORDS.values()
-        for words in pair
-    ]
+    lists = [[tokenizer.convert_tokens_to_ids(list(tokens)) for tokens in words] for words in name_tokens()]
     for example in examples:
         renamed: dict[int, int] = {}
-        for ids in lists:
-            renamed.update(zip(ids, generator.sample(ids, len(ids)), strict=True))
+        for words in lists:
+            for old, new in zip(words, generator.sample(words, len(words)), strict=True):
+                renamed.update(zip(old, new, strict=True))
         for column, ids in example.items():
             example[column] = [renamed.get(i, i) for i in ids]

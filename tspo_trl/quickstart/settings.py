@@ -21,7 +21,7 @@ class QuickstartSettings:
             `"tspo"`, or `"grpo"` for the baseline through the same code (`alpha=0`, `turn_level_groups="never"`).
         steps (`int`, *optional*, defaults to `60`):
             Training steps.
-        warm_start_steps (`int`, *optional*, defaults to `1000`):
+        warm_start_steps (`int`, *optional*, defaults to `400`):
             Supervised steps before.
         groups (`int`, *optional*, defaults to `16`):
             Questions per training step.
@@ -39,13 +39,13 @@ class QuickstartSettings:
     seed: int = 0
     method: Method = "tspo"
     steps: int = 60
-    warm_start_steps: int = 1000
+    warm_start_steps: int = 400
     groups: int = 16
     num_generations: int = 8
     num_test_questions: int = 240
-    num_people: int = 1500
-    num_places: int = 400
-    num_works: int = 400
+    num_people: int = 500
+    num_places: int = 200
+    num_works: int = 200
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
@@ -78,7 +78,9 @@ def claim_folder(output: Path, settings: QuickstartSettings) -> None:
         kept = json.loads(path.read_text(encoding="utf-8"))
         changed = {name: value for name, value in asdict(settings).items() if kept.get(name) != value}
         if changed:
-            differences = ", ".join(f"{name}={kept.get(name)!r} there, {value!r} here" for name, value in changed.items())
+            differences = ", ".join(
+                f"{name}={kept.get(name)!r} there, {value!r} here" for name, value in changed.items()
+            )
             raise FileExistsError(
                 f"{output} holds a run with other settings ({differences}). Choose another --output, or run again with "
                 "the same settings."

@@ -1,0 +1,87 @@
+"""Warm start: supervised training on demonstrations, so that there is something to reinforce (ours).
+
+First the policy learns to search, to read and to copy, from right demonstrations. Then it learns bad habits: of the
+demonstrations of the second, shorter part most go wrong. What comes out can do each step of the right way and seldom
+takes them all: mostly wrong, with near misses in plenty, which is what TSPO is about.
+"""
+
+import random
+from pathlib import Path
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from ..data.demonstrations import demonstrate, encode_demonstrations
+from ..data.searchworld import SearchWorld
+from ..data.searchworld_tokenizer import searchworld_tokenizer
+from ..search.base import Retriever
+from .policy import make_policy
+
+
+RIGHT = {"right": 1.0}
+BAD_HABITS = {"right": 0.06, "stops_early": 0.34, "misreads": 0.25, "searches_on": 0.2, "wanders": 0.15}
+"""Shares of the habits in the second part."""
+
+_BATCH_SIZE = 32
+
+
+def warm_start(
+    world: SearchWorld, retriever: Retriever, output: Path, *, seed: int = 0, steps: int = 400, top_k: int = 2
+) -> None:
+    """
+    Make a policy and train it on demonstrations of the world's training questions.
+
+    Args:
+        world ([`SearchWorld`]):
+            The world.
+        retriever ([`~tspo_trl.search.Retriever`]):
+            Searches the world's corpus.
+        output (`Path`):
+            Folder to save the policy and its tokenizer in.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the weights and of the demonstrations.
+        steps (`int`, *optional*, defaults to `400`):
+            Training steps of 32 demonstrations, three quarters of them right ones.
+        top_k (`int`, *optional*, defaults to `2`):
+            Passages per search.
+    """
+    tokenizer = searchworld_tokenizer()
+    model = make_policy(tokenizer, seed=seed)
+    generator = random.Random(seed)
+    habit_steps = steps // 4
+    parts = (("reading", RIGHT, steps - habit_steps, 3e-3), ("habits", BAD_HABITS, habit_steps, 1e-3))
+    for name, shares, part_steps, learning_rate in parts:
+        if not part_steps:
+            continue
+        demonstrations = [
+            demonstrate(world, generator.choice(world.train_questions), habit, generator)
+            for habit in generator.choices(list(shares), list(shares.values()), k=part_steps * _BATCH_SIZE)
+        ]
+        examples = encode_demonstrations(demonstrations, tokenizer, retriever, top_k=top_k, generator=generator)
+        args = _sft_config(output / name, learning_rate, seed)
+        SFTTrainer(model, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer).train()
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
+def _sft_config(output_dir: Path, learning_rate: float, seed: int) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(output_dir),
+        per_device_train_batch_size=_BATCH_SIZE,
+        num_train_epochs=1,
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=20,
+        adam_beta2=0.95,
+        weight_decay=0.0,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        logging_steps=10,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+        seed=seed,
+    )
