@@ -191,3 +191,45 @@ def test_model_card_names_tspo_and_cites_the_paper(make_trainer, tmp_path):
     assert "TSPO: Breaking the Double Homogenization Dilemma" in card
     assert "arXiv:2601.22776" in card
     assert "- tspo" in card
+
+
+def test_a_batch_used_for_several_steps_keeps_each_rollouts_advantages(make_trainer):
+    trainer = make_trainer(max_steps=4, per_device_train_batch_size=8, steps_per_generation=2, num_iterations=2)
+    seen = []
+    loss = trainer.compute_loss
+    trainer.compute_loss = lambda model, inputs, **kwargs: seen.append(inputs) or loss(model, inputs, **kwargs)
+    trainer.train()
+    assert len(seen) == 4
+    for inputs in seen:
+        generated = (inputs["completion_mask"] * inputs["tool_mask"]).bool()
+        assert inputs["advantages"].shape == generated.shape
+        assert not inputs["advantages"][~generated].any()
+    assert torch.equal(seen[0]["advantages"], seen[2]["advantages"])
+
+
+def test_rollouts_of_trls_own_loops_are_credited_by_what_their_tools_returned(make_trainer, tokenizer):
+    """Two groups of wrong answers; in each, the first rollout's tool returned the gold answer after its first turn."""
+
+    def rollout_func(prompts, trainer):
+        parts = [[("call", 1), (" Paris " if i % 4 == 0 else " Rome ", 0), ("done", 1)] for i in range(len(prompts))]
+        ids = [[tokenizer(text)["input_ids"] for text, _ in rollout] for rollout in parts]
+        return {
+            "prompt_ids": [[5, 6]] * len(prompts),
+            "completion_ids": [[token for part in rollout for token in part] for rollout in ids],
+            "logprobs": None,
+            "env_mask": [
+                [bit for part in rollout for bit in [int(part is not rollout[1])] * len(part)] for rollout in ids
+            ],
+        }
+
+    rows = Dataset.from_list([{"prompt": "capital of France?", "golden_answers": ["Paris"]}] * 4)
+    kwargs = {"train_dataset": rows, "retriever": None, "rollout_func": rollout_func}
+    trainer = make_trainer(trainer_kwargs=kwargs, per_device_train_batch_size=8)
+    output = scored_batch(trainer)
+    records = trainer._records["train"]
+    assert [record["first_occurrence"] for record in records] == [0, None, None, None] * 2
+    # Rewards of the first turn are 0.5, 0, 0, 0 in each group: mean 0.125, standard deviation 0.25.
+    first_turn = [record["turns"][0]["advantage"] for record in records]
+    assert first_turn == pytest.approx([0.375 / 0.2501, *[-0.125 / 0.2501] * 3] * 2)
+    assert [record["turns"][1]["advantage"] for record in records] == [0.0] * 8
+    assert output["advantages"][0, 0] == pytest.approx(0.375 / 0.2501)
