@@ -17,12 +17,14 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "quickstart",
         help="train a small search agent from nothing, on a CPU, in minutes",
-        description="Build a small world and its index, warm-start a small policy on imperfect demonstrations, train it "
-        "with TSPO, and report exact match on held-out questions before and after. Run again, it goes on where it was "
-        "left.",
+        description="Build a small world and its index, warm-start a small policy on imperfect demonstrations, train "
+        "it with TSPO, and report exact match on held-out questions before and after. Run again, it goes on where it "
+        "was left.",
     )
     defaults = QuickstartSettings()
-    parser.add_argument("--output", default=None, metavar="DIR", help="folder of the run (default: runs/quickstart-METHOD-SEED)")
+    parser.add_argument(
+        "--output", default=None, metavar="DIR", help="folder of the run (default: runs/quickstart-METHOD-SEED)"
+    )
     parser.add_argument("--method", choices=("tspo", "grpo"), default=defaults.method, help="(default: %(default)s)")
     options = {
         "seed": "seed of everything random",
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         As [`~tspo_trl.quickstart.run.run_quickstart`].
     """
+    import warnings
     from dataclasses import fields
     from pathlib import Path
 
@@ -60,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
     from ..quickstart.run import run_quickstart
     from ..quickstart.settings import QuickstartSettings
 
+    # Deprecations inside TRL and transformers are nothing that a newcomer could act on.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     settings = QuickstartSettings(**{field.name: getattr(args, field.name) for field in fields(QuickstartSettings)})
     output = Path(args.output or f"runs/quickstart-{settings.method}-{settings.seed}")
     run_quickstart(output, settings, Console())

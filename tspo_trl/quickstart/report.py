@@ -9,7 +9,6 @@ from rich.text import Text
 
 from ..trajectory import read_json_lines
 
-
 CURVES = {
     "rewards/exact_match_reward/mean": "exact match",
     "tspo/near_miss": "near misses",
@@ -86,7 +85,9 @@ def print_trajectory(console: Console, title: str, record: dict[str, Any]) -> No
         if turn["evidence"] is not None:
             console.print(Text("    " + turn["evidence"].replace("\n", "\n    "), style="dim"))
     ending = "right" if record["outcome"] else "wrong"
-    console.print(Text(f"  {record['end_reason']}, {ending}\n", style="bold green" if record["outcome"] else "bold red"))
+    console.print(
+        Text(f"  {record['end_reason']}, {ending}\n", style="bold green" if record["outcome"] else "bold red")
+    )
 
 
 def print_summary(console: Console, report: dict[str, Any], output: Path) -> None:

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-
 Method = Literal["tspo", "grpo"]
 
 
@@ -82,8 +81,8 @@ def claim_folder(output: Path, settings: QuickstartSettings) -> None:
                 f"{name}={kept.get(name)!r} there, {value!r} here" for name, value in changed.items()
             )
             raise FileExistsError(
-                f"{output} holds a run with other settings ({differences}). Choose another --output, or run again with "
-                "the same settings."
+                f"{output} holds a run with other settings ({differences}). Choose another --output, or run again "
+                "with the same settings."
             )
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"{output} exists and is no quickstart run. Choose another --output.")
