@@ -233,3 +233,9 @@ def test_rollouts_of_trls_own_loops_are_credited_by_what_their_tools_returned(ma
     assert first_turn == pytest.approx([0.375 / 0.2501, *[-0.125 / 0.2501] * 3] * 2)
     assert [record["turns"][1]["advantage"] for record in records] == [0.0] * 8
     assert output["advantages"][0, 0] == pytest.approx(0.375 / 0.2501)
+
+
+def test_batch_used_for_several_steps_is_in_one_trajectory_file(make_trainer, tmp_path):
+    make_trainer(max_steps=4, num_iterations=2).train()
+    files = sorted((tmp_path / "out" / "trajectories").iterdir())
+    assert [file.name for file in files] == ["step_000001.jsonl", "step_000003.jsonl"]

@@ -1,0 +1,80 @@
+"""Metrics of a batch, by hand."""
+
+import math
+
+import pytest
+import torch
+
+from tspo_trl.metrics import credit_metrics, rollout_metrics, search_metrics
+from tspo_trl.trajectory import Trajectory, Turn
+
+NAN = math.nan
+
+
+def metrics(outcomes, num_turns, first_hits, advantages, group_size=4):
+    return credit_metrics(
+        torch.tensor(outcomes),
+        torch.tensor(num_turns),
+        torch.tensor(first_hits),
+        torch.tensor(advantages),
+        group_size,
+        1.0,
+    )
+
+
+def test_kinds_are_shares_of_the_scorable_rollouts():
+    # Success with and without retrieval, near miss, two failures; the last three rollouts are unscorable.
+    outcomes = [1.0, 1.0, 0.5, 0.0, 0.0, NAN, NAN, NAN]
+    values = metrics(outcomes, [1] * 8, [0, -1, 0, -1, -1, 0, -1, -1], [[0.0]] * 8)
+    assert values["tspo/complete_success"] == pytest.approx(1 / 5)
+    assert values["tspo/success_without_retrieval"] == pytest.approx(1 / 5)
+    assert values["tspo/near_miss"] == pytest.approx(1 / 5)
+    assert values["tspo/complete_failure"] == pytest.approx(2 / 5)
+
+
+def test_group_is_all_wrong_without_a_correct_rollout_but_not_without_a_scorable_one():
+    outcomes = [1.0, 0.0, 0.0, 0.0] + [0.0, 0.0, 0.0, NAN] + [NAN] * 4 + [0.5] * 4
+    values = metrics(outcomes, [1] * 16, [-1] * 16, [[0.0]] * 16)
+    assert values["tspo/all_wrong_groups"] == 2 / 4
+
+
+def test_signal_is_counted_for_these_advantages_and_for_grpos():
+    # All wrong: advantages of a first occurrence are there, GRPO would have none. Mixed: both have signal. All right: none.
+    outcomes = [0.0] * 4 + [1.0, 0.0, 0.0, 0.0] + [1.0] * 4 + [0.0] * 4
+    signal = [[1.5], [-0.5], [-0.5], [-0.5]]
+    values = metrics(outcomes, [1] * 16, [0] + [-1] * 15, signal * 2 + [[0.0]] * 8)
+    assert values["tspo/groups_without_signal"] == 2 / 4
+    assert values["tspo/groups_without_signal_grpo"] == 3 / 4
+
+
+def test_first_occurrence_turn_is_the_mean_over_rollouts_that_have_one():
+    values = metrics([0.0] * 4, [3] * 4, [0, 2, 2, -1], [[0.0] * 3] * 4)
+    assert values["tspo/first_occurrence_turn"] == pytest.approx(4 / 3)
+    assert math.isnan(metrics([0.0] * 4, [1] * 4, [-1] * 4, [[0.0]] * 4)["tspo/first_occurrence_turn"])
+
+
+def test_early_and_late_stopping_are_told_by_the_groups_mean_number_of_turns():
+    # The mean is 2 turns: the first rollout stops early, the last late. Their advantages are means over their turns.
+    advantages = [[3.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [-3.0, 0.0, -3.0]]
+    values = metrics([0.0] * 4, [1, 2, 2, 3], [-1] * 4, advantages)
+    assert values["tspo/advantage/early_stopping"] == pytest.approx(3.0)
+    assert values["tspo/advantage/late_stopping"] == pytest.approx(-2.0)
+
+
+def test_rollouts_are_counted_one_by_one():
+    search = Turn(text="", token_span=(0, 1), action="search", content="x")
+    invalid, answer = Turn(text="", token_span=(1, 2)), Turn(text="", token_span=(2, 3), action="answer", content="y")
+    rollouts = [Trajectory((search, invalid, answer), "answered"), Trajectory((search, search), "max_length")]
+    values = {name: counts.tolist() for name, counts in rollout_metrics(rollouts).items()}
+    assert values["rollout/turns"] == [3, 2]
+    assert values["rollout/searches"] == [1, 2]
+    assert values["rollout/invalid_actions"] == [1, 0]
+    assert values["rollout/end/answered"] == [1, 0]
+    assert values["rollout/end/max_length"] == [0, 1]
+
+
+def test_latency_is_seconds_per_call_of_the_retriever():
+    values = search_metrics(queries=10, sent=6, cached=4, failed=1, empty=2, calls=4, seconds=1.0)
+    assert values["search/latency"] == 0.25
+    assert [values[f"search/{name}"] for name in ("queries", "sent", "cached", "failed", "empty")] == [10, 6, 4, 1, 2]
+    assert math.isnan(search_metrics(0, 0, 0, 0, 0, 0, 0)["search/latency"])
