@@ -19,7 +19,7 @@ from .policy import make_policy
 
 
 RIGHT = {"right": 1.0}
-BAD_HABITS = {"right": 0.06, "stops_early": 0.34, "misreads": 0.25, "searches_on": 0.2, "wanders": 0.15}
+BAD_HABITS = {"right": 0.02, "stops_early": 0.5, "misreads": 0.05, "searches_on": 0.35, "wanders": 0.08}
 """Shares of the habits in the second part."""
 
 _BATCH_SIZE = 32
@@ -41,14 +41,14 @@ def warm_start(
         seed (`int`, *optional*, defaults to `0`):
             Seed of the weights and of the demonstrations.
         steps (`int`, *optional*, defaults to `400`):
-            Training steps of 32 demonstrations, three quarters of them right ones.
+            Training steps of 32 demonstrations, three fifths of them of right ones.
         top_k (`int`, *optional*, defaults to `2`):
             Passages per search.
     """
     tokenizer = searchworld_tokenizer()
     model = make_policy(tokenizer, seed=seed)
     generator = random.Random(seed)
-    habit_steps = steps // 4
+    habit_steps = 2 * steps // 5
     parts = (("reading", RIGHT, steps - habit_steps, 3e-3), ("habits", BAD_HABITS, habit_steps, 1e-3))
     for name, shares, part_steps, learning_rate in parts:
         if not part_steps:
