@@ -39,7 +39,7 @@ def test_group_is_all_wrong_without_a_correct_rollout_but_not_without_a_scorable
 
 
 def test_signal_is_counted_for_these_advantages_and_for_grpos():
-    # All wrong: advantages of a first occurrence are there, GRPO would have none. Mixed: both have signal. All right: none.
+    # All wrong with an occurrence: signal for us, none for GRPO. Mixed: signal for both. All right, all wrong: none.
     outcomes = [0.0] * 4 + [1.0, 0.0, 0.0, 0.0] + [1.0] * 4 + [0.0] * 4
     signal = [[1.5], [-0.5], [-0.5], [-0.5]]
     values = metrics(outcomes, [1] * 16, [0] + [-1] * 15, signal * 2 + [[0.0]] * 8)

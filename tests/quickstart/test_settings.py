@@ -6,7 +6,8 @@ from tspo_trl.quickstart.settings import QuickstartSettings, claim_folder, read_
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("method", "ppo"), ("steps", 0), ("warm_start_steps", 0), ("groups", -1), ("num_generations", 1)]
+    ("name", "value"),
+    [("method", "ppo"), ("steps", 0), ("warm_start_steps", 0), ("groups", -1), ("num_generations", 1)],
 )
 def test_bad_setting_is_refused(name, value):
     with pytest.raises(ValueError, match=rf"`{name}` must be .*{value}"):

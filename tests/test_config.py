@@ -1,0 +1,51 @@
+"""`TSPOConfig`: its defaults, and what turns TSPO off."""
+
+import pytest
+from trl import GRPOConfig, TrlParser
+
+from tspo_trl import TSPOConfig
+
+
+def config(tmp_path, **changes):
+    return TSPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **changes)
+
+
+def test_defaults_are_the_documented_ones(tmp_path):
+    args = config(tmp_path)
+    assert (args.alpha, args.credit, args.success_threshold) == (0.5, "first_occurrence", 1.0)
+    assert (args.match, args.match_boolean_answers, args.skip_gold_in_question) == ("token", False, False)
+    assert (args.turn_level_groups, args.turn_baseline, args.absent_turns) == ("all_wrong", "same_turn", "skip")
+    assert args.latent_in_mixed_groups
+    assert (args.max_turns, args.max_turn_length, args.max_feedback_length, args.search_top_k) == (4, 500, 500, 3)
+    assert args.max_completion_length == 4096
+
+
+def test_only_the_completion_length_differs_from_trls_defaults(tmp_path):
+    ours, theirs = vars(config(tmp_path)), vars(GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False))
+    runtime = {"logging_dir", "distributed_state", "deepspeed_plugin", "accelerator_config"}
+    different = {name for name in theirs.keys() - runtime if ours[name] != theirs[name]}
+    assert different == {"max_completion_length"}
+
+
+@pytest.mark.parametrize(
+    ("alpha", "turn_level_groups", "enabled"),
+    [(0.5, "all_wrong", True), (0.5, "never", True), (0.0, "all_wrong", True), (0.0, "never", False)],
+)
+def test_tspo_is_off_without_latent_reward_and_turn_level(tmp_path, alpha, turn_level_groups, enabled):
+    assert config(tmp_path, alpha=alpha, turn_level_groups=turn_level_groups).tspo_enabled is enabled
+
+
+def test_every_option_is_a_flag(tmp_path):
+    flags = [
+        "--alpha",
+        "0.25",
+        "--credit",
+        "prefix",
+        "--turn_baseline",
+        "all_turns",
+        "--latent_in_mixed_groups",
+        "False",
+    ]
+    (args,) = TrlParser((TSPOConfig,)).parse_args_and_config(["--output_dir", str(tmp_path), "--use_cpu", *flags])
+    assert (args.alpha, args.credit, args.turn_baseline) == (0.25, "prefix", "all_turns")
+    assert not args.latent_in_mixed_groups
