@@ -14,6 +14,7 @@ SETTINGS = QuickstartSettings(
     warm_start_steps=10,
     groups=2,
     num_generations=4,
+    num_train_questions=60,
     num_test_questions=6,
     num_people=120,
     num_places=40,

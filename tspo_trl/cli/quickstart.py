@@ -32,6 +32,7 @@ def add_parser(subparsers: Any) -> None:
         "warm-start-steps": "supervised steps before training",
         "groups": "questions per training step",
         "num-generations": "rollouts per question",
+        "num-train-questions": "questions to train on",
         "num-test-questions": "held-out questions",
         "num-people": "people in the world",
         "num-places": "places in the world",

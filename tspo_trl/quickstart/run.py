@@ -91,6 +91,7 @@ def make_world(settings: QuickstartSettings) -> SearchWorld:
         num_people=settings.num_people,
         num_places=settings.num_places,
         num_works=settings.num_works,
+        num_train_questions=settings.num_train_questions,
         num_test_questions=settings.num_test_questions,
     )
 

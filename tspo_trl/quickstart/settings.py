@@ -26,6 +26,8 @@ class QuickstartSettings:
             Questions per training step.
         num_generations (`int`, *optional*, defaults to `8`):
             Rollouts per question.
+        num_train_questions (`int`, *optional*, defaults to `2000`):
+            Questions to train on.
         num_test_questions (`int`, *optional*, defaults to `240`):
             Held-out questions that the policy is evaluated on.
         num_people, num_places, num_works (`int`, *optional*):
@@ -41,6 +43,7 @@ class QuickstartSettings:
     warm_start_steps: int = 400
     groups: int = 16
     num_generations: int = 8
+    num_train_questions: int = 2000
     num_test_questions: int = 240
     num_people: int = 500
     num_places: int = 200
