@@ -78,3 +78,13 @@ def test_interrupted_run_goes_on_where_it_was_left(finished):
 def test_grpo_runs_through_the_same_code(tmp_path):
     report, _ = run(tmp_path / "grpo", QuickstartSettings(**{**vars(SETTINGS), "method": "grpo"}))
     assert report["method"] == "grpo"
+
+
+def test_reported_exact_match_is_the_mean_over_all_rollouts_of_the_evaluation(finished):
+    output, report, _ = finished
+    for stage, step in (("before", 0), ("after", 2)):
+        for prefix, name in (("", "exact_match"), ("_greedy", "greedy_exact_match")):
+            path = output / "training" / "trajectories" / f"eval_{stage}{prefix}_step_{step:06d}.jsonl"
+            outcomes = [json.loads(line)["outcome"] for line in path.read_text(encoding="utf-8").splitlines()]
+            assert report[f"{name}_{stage}"] == pytest.approx(sum(outcomes) / len(outcomes))
+            assert len(outcomes) == (6 if prefix else 12)

@@ -1,9 +1,13 @@
 """Evaluation of a policy on the held-out questions, with the trainer's own rollouts."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ..trainer import TSPOTrainer
+from ..trajectory import read_json_lines
 
 
 def evaluate(trainer: TSPOTrainer, stage: str) -> dict[str, float]:
@@ -20,19 +24,26 @@ def evaluate(trainer: TSPOTrainer, stage: str) -> dict[str, float]:
         `dict[str, float]`: `exact_match`, `retrieval_rate` (share of rollouts whose evidence holds a gold answer),
         `near_miss` and `greedy_exact_match`.
     """
-    sampled = trainer.evaluate(metric_key_prefix=f"eval_{stage}")
+    sampled = _rollouts(trainer, f"eval_{stage}")
     with _greedy(trainer):
-        greedy = trainer.evaluate(metric_key_prefix=f"eval_{stage}_greedy")
+        greedy = _rollouts(trainer, f"eval_{stage}_greedy")
     return {
-        "exact_match": sampled["eval_rewards/exact_match_reward/mean"],
-        "retrieval_rate": sampled["eval_tspo/near_miss"] + sampled["eval_tspo/complete_success"],
-        "near_miss": sampled["eval_tspo/near_miss"],
-        "greedy_exact_match": greedy["eval_rewards/exact_match_reward/mean"],
+        "exact_match": fmean(record["outcome"] for record in sampled),
+        "retrieval_rate": fmean(record["first_occurrence"] is not None for record in sampled),
+        "near_miss": fmean(not record["outcome"] and record["first_occurrence"] is not None for record in sampled),
+        "greedy_exact_match": fmean(record["outcome"] for record in greedy),
     }
 
 
+def _rollouts(trainer: TSPOTrainer, prefix: str) -> list[dict[str, Any]]:
+    """The records of an evaluation. The logged metrics are means over batches, and the last batch is smaller."""
+    trainer.evaluate(metric_key_prefix=prefix)
+    name = f"{prefix}_step_{trainer.state.global_step:06d}.jsonl"
+    return list(read_json_lines(Path(str(trainer.args.output_dir)) / "trajectories" / name))
+
+
 @contextmanager
-def _greedy(trainer: Any):
+def _greedy(trainer: Any) -> Iterator[None]:
     """One rollout a question, of the most probable tokens."""
     kept = trainer.num_generations_eval
     trainer.num_generations_eval, trainer.generation_config.do_sample = 1, False

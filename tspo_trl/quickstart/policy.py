@@ -1,13 +1,12 @@
 """A small Qwen2 policy, made from scratch.
 
-Two layers are enough to look a name up and copy it: one brings each token its predecessor, the next finds what followed
-the same token before (an induction head). Finding the first of them by gradient descent takes most of a small model's
-training, so some heads begin as heads that look at the token before (ours).
+Two layers are enough to look a name up and copy it: one brings each token its predecessor, the next finds what
+followed the same token before (an induction head). Finding the first of them by gradient descent takes most of a small
+model's training, so some heads begin as heads that look at the token before (ours).
 """
 
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, set_seed
-
 
 _HIDDEN_SIZE, _NUM_LAYERS, _NUM_HEADS = 128, 2, 4
 _ROPE_THETA = 1000.0
@@ -39,7 +38,7 @@ def make_policy(tokenizer: PreTrainedTokenizerBase, *, max_length: int = 512, se
         num_key_value_heads=_NUM_HEADS,
         max_position_embeddings=max_length,
         tie_word_embeddings=True,
-        # The default of 0.02 is for wide models: with it, a narrow one spends hundreds of steps on growing its weights.
+        # The default of 0.02 is for wide models: a narrow one spends hundreds of steps on growing its weights from it.
         initializer_range=0.06,
         rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
         bos_token_id=None,
