@@ -6,8 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from tspo_trl.quickstart.run import run_quickstart
+from tspo_trl.quickstart.run import make_trainer, make_world, run_quickstart
 from tspo_trl.quickstart.settings import QuickstartSettings
+from tspo_trl.search import BM25Retriever
 
 SETTINGS = QuickstartSettings(
     steps=2,
@@ -88,3 +89,13 @@ def test_reported_exact_match_is_the_mean_over_all_rollouts_of_the_evaluation(fi
             outcomes = [json.loads(line)["outcome"] for line in path.read_text(encoding="utf-8").splitlines()]
             assert report[f"{name}_{stage}"] == pytest.approx(sum(outcomes) / len(outcomes))
             assert len(outcomes) == (6 if prefix else 12)
+
+
+def test_training_shows_the_live_line_and_no_log_entries(finished, capfd):
+    output, _, _ = finished
+    world = make_world(SETTINGS)
+    trainer = make_trainer(world, BM25Retriever(output / "index"), output / "policy", SETTINGS, output.parent / "live")
+    trainer.train()
+    shown = capfd.readouterr()
+    assert "exact match 0." in shown.err
+    assert "'loss'" not in shown.out + shown.err

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from rich.console import Console
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..config import TSPOConfig
@@ -161,10 +161,9 @@ def make_trainer(
         train_dataset=Dataset.from_list([{name: row[name] for name in columns} for row in world.train_questions]),
         eval_dataset=Dataset.from_list([{name: row[name] for name in columns} for row in world.test_questions]),
         retriever=retriever,
-        callbacks=[LiveLine()],
     )
     trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(LiveLine())
     return trainer
 
 
