@@ -18,9 +18,9 @@ class QuickstartSettings:
             Seed of the world, of the policy and of all sampling.
         method (`str`, *optional*, defaults to `"tspo"`):
             `"tspo"`, or `"grpo"` for the baseline through the same code (`alpha=0`, `turn_level_groups="never"`).
-        steps (`int`, *optional*, defaults to `60`):
+        steps (`int`, *optional*, defaults to `50`):
             Training steps.
-        warm_start_steps (`int`, *optional*, defaults to `400`):
+        warm_start_steps (`int`, *optional*, defaults to `350`):
             Supervised steps before.
         groups (`int`, *optional*, defaults to `16`):
             Questions per training step.
@@ -39,8 +39,8 @@ class QuickstartSettings:
 
     seed: int = 0
     method: Method = "tspo"
-    steps: int = 60
-    warm_start_steps: int = 400
+    steps: int = 50
+    warm_start_steps: int = 350
     groups: int = 16
     num_generations: int = 8
     num_train_questions: int = 2000

@@ -17,7 +17,6 @@ from ..data.searchworld_tokenizer import searchworld_tokenizer
 from ..search.base import Retriever
 from .policy import make_policy
 
-
 RIGHT = {"right": 1.0}
 BAD_HABITS = {"right": 0.02, "stops_early": 0.5, "misreads": 0.05, "searches_on": 0.35, "wanders": 0.08}
 """Shares of the habits in the second part."""
@@ -26,7 +25,7 @@ _BATCH_SIZE = 32
 
 
 def warm_start(
-    world: SearchWorld, retriever: Retriever, output: Path, *, seed: int = 0, steps: int = 400, top_k: int = 2
+    world: SearchWorld, retriever: Retriever, output: Path, *, seed: int = 0, steps: int = 350, top_k: int = 2
 ) -> None:
     """
     Make a policy and train it on demonstrations of the world's training questions.
@@ -40,7 +39,7 @@ def warm_start(
             Folder to save the policy and its tokenizer in.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the weights and of the demonstrations.
-        steps (`int`, *optional*, defaults to `400`):
+        steps (`int`, *optional*, defaults to `350`):
             Training steps of 32 demonstrations, three fifths of them of right ones.
         top_k (`int`, *optional*, defaults to `2`):
             Passages per search.
