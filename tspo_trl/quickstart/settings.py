@@ -20,7 +20,7 @@ class QuickstartSettings:
             `"tspo"`, or `"grpo"` for the baseline through the same code (`alpha=0`, `turn_level_groups="never"`).
         steps (`int`, *optional*, defaults to `50`):
             Training steps.
-        warm_start_steps (`int`, *optional*, defaults to `350`):
+        warm_start_steps (`int`, *optional*, defaults to `400`):
             Supervised steps before.
         groups (`int`, *optional*, defaults to `16`):
             Questions per training step.
@@ -40,7 +40,7 @@ class QuickstartSettings:
     seed: int = 0
     method: Method = "tspo"
     steps: int = 50
-    warm_start_steps: int = 350
+    warm_start_steps: int = 400
     groups: int = 16
     num_generations: int = 8
     num_train_questions: int = 2000

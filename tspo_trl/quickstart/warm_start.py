@@ -25,7 +25,7 @@ _BATCH_SIZE = 32
 
 
 def warm_start(
-    world: SearchWorld, retriever: Retriever, output: Path, *, seed: int = 0, steps: int = 350, top_k: int = 2
+    world: SearchWorld, retriever: Retriever, output: Path, *, seed: int = 0, steps: int = 400, top_k: int = 2
 ) -> None:
     """
     Make a policy and train it on demonstrations of the world's training questions.
@@ -39,8 +39,8 @@ def warm_start(
             Folder to save the policy and its tokenizer in.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the weights and of the demonstrations.
-        steps (`int`, *optional*, defaults to `350`):
-            Training steps of 32 demonstrations, three fifths of them of right ones.
+        steps (`int`, *optional*, defaults to `400`):
+            Training steps of 32 demonstrations, three fifths of them right ones.
         top_k (`int`, *optional*, defaults to `2`):
             Passages per search.
     """
@@ -75,7 +75,7 @@ def _sft_config(output_dir: Path, learning_rate: float, seed: int) -> SFTConfig:
         weight_decay=0.0,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
-        logging_steps=10,
+        logging_strategy="no",
         save_strategy="no",
         report_to="none",
         use_cpu=True,
