@@ -10,8 +10,9 @@ class LiveLine(ProgressCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Refresh the line."""
-        if self.training_bar is not None and logs and "tspo/near_miss" in logs:
-            self.training_bar.set_postfix_str(live_line(logs))
+        bar: Any = self.training_bar
+        if bar is not None and logs and "tspo/near_miss" in logs:
+            bar.set_postfix_str(live_line(logs))
 
 
 def live_line(logs: dict[str, float]) -> str:

@@ -21,7 +21,7 @@ from .settings import QuickstartSettings, claim_folder, read_json, write_json
 from .warm_start import warm_start
 
 # A world of short names and passages needs no more than this.
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "max_turns": 4,
     "max_turn_length": 24,
     "max_feedback_length": 100,
@@ -132,7 +132,7 @@ def make_trainer(
     world: SearchWorld, retriever: BM25Retriever, policy: Path, settings: QuickstartSettings, output: Path
 ) -> TSPOTrainer:
     """The trainer that an own script would build, with small budgets."""
-    off = {"alpha": 0.0, "turn_level_groups": "never"}
+    off: dict[str, Any] = {"alpha": 0.0, "turn_level_groups": "never"}
     batch_size = settings.groups * settings.num_generations
     args = TSPOConfig(
         output_dir=str(output),
