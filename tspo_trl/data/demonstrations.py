@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..protocol import TagProtocol
-from ..search.base import Retriever
+from ..search.base import Retriever, SearchError
 from .searchworld import SearchWorld
 from .searchworld_tokenizer import name_tokens
 
@@ -83,9 +83,7 @@ def _other_relation(world: SearchWorld, name: str, relation: str | None, generat
     return generator.choice([other for other in world.entities[name].facts if other != relation])
 
 
-def _turns(
-    world: SearchWorld, name: str, relations: Sequence[str], generator: random.Random
-) -> tuple[str, ...]:
+def _turns(world: SearchWorld, name: str, relations: Sequence[str], generator: random.Random) -> tuple[str, ...]:
     """Follow relations from a name; one that the entity at hand does not have is replaced by one that it has."""
     if not relations:
         return (f"<answer> {name} </answer>",)
@@ -129,12 +127,17 @@ def encode_demonstrations(
 
     Returns:
         `list[dict]`: `input_ids`, and `labels` that are -100 except where the model writes.
+
+    Raises:
+        [`~tspo_trl.search.SearchError`]: A search failed.
     """
     protocol = TagProtocol()
-    queries = {turn: protocol.parse(turn).content for one in demonstrations for turn in one.turns[:-1]}
+    queries = {turn: protocol.parse(turn).content or "" for one in demonstrations for turn in one.turns[:-1]}
     distinct = list(dict.fromkeys(queries.values()))
     results = retriever.search(distinct, top_k) if distinct else []
-    feedback = {query: protocol.render(found).text for query, found in zip(distinct, results, strict=True)}
+    if any(passages is None for passages in results):
+        raise SearchError("A search failed, so that a demonstration would have no feedback.")
+    feedback = {query: protocol.render(passages or []).text for query, passages in zip(distinct, results, strict=True)}
 
     @functools.cache
     def encode(text: str) -> list[int]:
@@ -158,7 +161,8 @@ def _rename(
     examples: list[dict[str, list[int]]], tokenizer: PreTrainedTokenizerBase, generator: random.Random
 ) -> None:
     """Permute the name words of each example within their lists."""
-    lists = [[tokenizer.convert_tokens_to_ids(list(tokens)) for tokens in words] for words in name_tokens()]
+    vocabulary = tokenizer.get_vocab()
+    lists = [[[vocabulary[token] for token in tokens] for tokens in words] for words in name_tokens()]
     for example in examples:
         renamed: dict[int, int] = {}
         for words in lists:

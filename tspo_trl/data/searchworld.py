@@ -1,8 +1,8 @@
 """SearchWorld: a small closed world to learn searching in (ours).
 
 A seeded generator of people, places and works, of the relations between them, of a corpus with one short passage for
-each, and of questions of one to three hops: "Who is Silent Harbor's author's mentor?". Each passage states only its own
-subject's relations, so a question of n hops takes n searches. Training and test questions are about disjoint
+each, and of questions of one to three hops: "Who is Silver Harbor's author's mentor?". Each passage states only the
+relations of its own subject, so a question of n hops takes n searches. Training and test questions are about disjoint
 entities, whose names are made of the same words: what is learned on the one has to carry over to the other.
 """
 
@@ -10,7 +10,7 @@ import json
 import os
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,8 @@ RELATIONS: dict[str, dict[str, str]] = {
 MAX_HOPS = 3
 
 Split = Literal["train", "test"]
+Chain = tuple[tuple[str, ...], tuple[str, ...]]
+"""Names, the answer last, and the relation that leads from each to the next."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ class SearchWorld:
     Attributes:
         entities (`dict[str, Entity]`): the entities by name.
         corpus (`list[dict]`): passages in Search-R1's form, `{"id", "contents"}`.
-        train_questions (`list[dict]`): `id`, `question`, `golden_answers`, `hops`, `prompt`, and the way to the answer:
-            `entities` (names, the answer last) and `relations` (one for each hop).
+        train_questions (`list[dict]`): `id`, `question`, `golden_answers`, `hops`, `prompt`, and the way to the
+            answer: `entities` (names, the answer last) and `relations` (one for each hop).
         test_questions (`list[dict]`): likewise.
 
     Raises:
@@ -145,18 +147,16 @@ class SearchWorld:
             if len(chains) < wanted:
                 raise ValueError(
                     f"The world has only {len(chains)} {split} questions of {hops} hops, but {wanted} are needed for "
-                    f"`num_{split}_questions={number}`. Ask for fewer questions or raise `num_people`, `num_places` and "
-                    "`num_works`."
+                    f"`num_{split}_questions={number}`. Ask for fewer questions or raise `num_people`, `num_places` "
+                    "and `num_works`."
                 )
             questions += [_question(entities, relations) for entities, relations in chains]
         generator.shuffle(questions)
         return [{"id": f"{split}-{i}", **question} for i, question in enumerate(questions)]
 
-    def _chains(
-        self, generator: random.Random, split: Split, hops: int
-    ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    def _chains(self, generator: random.Random, split: Split, hops: int) -> Iterator[Chain]:
         """Chains of `hops` different relations without a shortcut, in random order."""
-        chains = [((entity.name,), ()) for entity in self.entities.values() if entity.split == split]
+        chains: list[Chain] = [((entity.name,), ()) for entity in self.entities.values() if entity.split == split]
         for _ in range(hops):
             chains = [
                 ((*names, following), (*relations, relation))
@@ -186,7 +186,7 @@ def _check_sizes(sizes: dict[str, int], num_train_questions: int, num_test_quest
             raise ValueError(f"`{arguments[kind]}` must be from 20 to {len(first) * len(second)}, got {size}.")
     for name, number in (("num_train_questions", num_train_questions), ("num_test_questions", num_test_questions)):
         if number < MAX_HOPS:
-            raise ValueError(f"`{name}` must be at least {MAX_HOPS}, one question for each number of hops, got {number}.")
+            raise ValueError(f"`{name}` must be at least {MAX_HOPS}, one for each number of hops, got {number}.")
     if not 0.1 <= test_share <= 0.9:
         raise ValueError(f"`test_share` must be from 0.1 to 0.9, got {test_share}.")
 
@@ -212,16 +212,12 @@ def _make_facts(
     """One fact for each relation, in random order, each about another entity."""
     facts: dict[str, str] = {}
     for relation in generator.sample(list(RELATIONS[kind]), len(RELATIONS[kind])):
-        candidates = members[RELATIONS[kind][relation], split]
-        facts[relation] = next(
-            candidate
-            for candidate in iter(lambda: generator.choice(candidates), None)
-            if candidate != name and candidate not in facts.values()
-        )
+        others = [other for other in members[RELATIONS[kind][relation], split] if other not in (name, *facts.values())]
+        facts[relation] = generator.choice(others)
     return facts
 
 
-def _mentions(entities: Sequence[Entity]) -> dict[str, list[set[str]]]:
+def _mentions(entities: Iterable[Entity]) -> dict[str, list[set[str]]]:
     """For each name, the name words of every passage that it stands in."""
     mentions = defaultdict(list)
     for entity in entities:

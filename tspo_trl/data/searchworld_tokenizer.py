@@ -13,7 +13,6 @@ from ..protocol import TagProtocol
 from .names import NAME_WORDS
 from .searchworld import RELATIONS
 
-
 MAX_PASSAGES = 9
 
 
@@ -38,8 +37,8 @@ def name_tokens() -> list[list[tuple[str, ...]]]:
     The tokens of the words of names.
 
     Returns:
-        `list[list[tuple[str, ...]]]`: for each list of [`NAME_WORDS`], for each of its words, the tokens that stand for
-        it: with a space before it, and, where it begins a name, as a title begins.
+        `list[list[tuple[str, ...]]]`: for each list of [`NAME_WORDS`], for each of its words, the tokens that stand
+        for it: with a space before it, and, where it begins a name, as a title begins.
     """
     return [
         [(f" {word}", f' "{word}') if position == 0 else (f" {word}",) for word in words]
