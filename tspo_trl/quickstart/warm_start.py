@@ -6,6 +6,7 @@ takes them all: mostly wrong, with near misses in plenty, which is what TSPO is 
 """
 
 import random
+import tempfile
 from pathlib import Path
 
 from datasets import Dataset
@@ -48,8 +49,8 @@ def warm_start(
     model = make_policy(tokenizer, seed=seed)
     generator = random.Random(seed)
     habit_steps = 2 * steps // 5
-    parts = (("reading", RIGHT, steps - habit_steps, 3e-3), ("habits", BAD_HABITS, habit_steps, 1e-3))
-    for name, shares, part_steps, learning_rate in parts:
+    parts = ((RIGHT, steps - habit_steps, 3e-3), (BAD_HABITS, habit_steps, 1e-3))
+    for shares, part_steps, learning_rate in parts:
         if not part_steps:
             continue
         demonstrations = [
@@ -57,15 +58,16 @@ def warm_start(
             for habit in generator.choices(list(shares), list(shares.values()), k=part_steps * _BATCH_SIZE)
         ]
         examples = encode_demonstrations(demonstrations, tokenizer, retriever, top_k=top_k, generator=generator)
-        args = _sft_config(output / name, learning_rate, seed)
-        SFTTrainer(model, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer).train()
+        with tempfile.TemporaryDirectory() as nothing_to_keep:
+            args = _sft_config(nothing_to_keep, learning_rate, seed)
+            SFTTrainer(model, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer).train()
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
 
 
-def _sft_config(output_dir: Path, learning_rate: float, seed: int) -> SFTConfig:
+def _sft_config(output_dir: str, learning_rate: float, seed: int) -> SFTConfig:
     return SFTConfig(
-        output_dir=str(output_dir),
+        output_dir=output_dir,
         per_device_train_batch_size=_BATCH_SIZE,
         num_train_epochs=1,
         learning_rate=learning_rate,
