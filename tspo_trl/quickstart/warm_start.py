@@ -49,7 +49,7 @@ def warm_start(
     model = make_policy(tokenizer, seed=seed)
     generator = random.Random(seed)
     habit_steps = 2 * steps // 5
-    parts = ((RIGHT, steps - habit_steps, 3e-3), (BAD_HABITS, habit_steps, 2e-3))
+    parts = ((RIGHT, steps - habit_steps, 3e-3), (BAD_HABITS, habit_steps, 1e-3))
     for shares, part_steps, learning_rate in parts:
         if not part_steps:
             continue
