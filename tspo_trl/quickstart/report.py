@@ -33,15 +33,15 @@ def plot_learning_curve(log_history: Sequence[dict[str, Any]], report: dict[str,
 
     rows = [row for row in log_history if "tspo/near_miss" in row]
     steps = [row["step"] for row in rows]
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
     for key, label in CURVES.items():
         axes.plot(steps, [row[key] for row in rows], label=f"{label} (training questions)", alpha=0.8)
     held_out = [report["exact_match_before"], report["exact_match_after"]]
-    axes.plot([0, report["steps"]], held_out, "k^--", label="exact match (held-out questions)")
+    axes.plot([0, report["steps"]], held_out, "k^", label="exact match (held-out questions)", clip_on=False)
     axes.set(xlabel="training step", ylabel="share", ylim=(0, 1), title=f"SearchWorld, {report['method'].upper()}")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     figure.savefig(path, dpi=150)
 
 
