@@ -4,9 +4,18 @@ import inspect
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import GenerationConfig
 from trl import GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
+
+from tspo_trl import TSPOTrainer
+
+WITHOUT_RETRIEVER = {
+    "retriever": None,
+    "train_dataset": Dataset.from_list([{"prompt": "capital?"}] * 4),
+    "reward_funcs": lambda completions, **kwargs: [0.0] * len(completions),
+}
 
 
 def parameters(function):
@@ -95,3 +104,14 @@ def test_rewards_are_gathered_and_one_column_per_function(make_trainer):
 def test_logged_advantages_are_a_bounded_queue_of_floats(make_trainer):
     trainer = make_trainer()
     assert trainer._logs["advantages"].maxlen == trainer.args.generation_batch_size
+
+
+def test_trainer_whose_init_never_ran_generates_as_trls(make_trainer):
+    """TRL's own tests build their trainers so."""
+    ours, theirs = object.__new__(TSPOTrainer), make_trainer(trainer_kwargs=WITHOUT_RETRIEVER)
+    vars(ours).update(
+        {name: value for name, value in vars(theirs).items() if name not in ("retriever", "_is_credited")}
+    )
+    ours.model.train()
+    assert len(ours._generate(["a", "b"])) == 8
+    assert ours.retriever is None

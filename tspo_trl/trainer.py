@@ -92,6 +92,10 @@ class TSPOTrainer(GRPOTrainer):
     args: TSPOConfig
     model: Any
 
+    # TRL's own tests call methods of trainers whose `__init__` never ran: there, nothing is ours.
+    retriever: Retriever | None = None
+    _is_credited = False  # whether the batch in hand needs trajectories
+
     _tag_names = ["trl", "tspo"]  # noqa: RUF012
     _name = "TSPO"
     _paper = {  # noqa: RUF012
@@ -152,7 +156,6 @@ class TSPOTrainer(GRPOTrainer):
 
         self.retriever = retriever
         self.protocol = protocol or TagProtocol()
-        self._is_credited = False  # whether the batch in hand needs trajectories
         self._trajectories: list[Trajectory] = []  # of the batch in hand, this process's part
         self._rewards_per_func: Tensor | None = None  # of the batch in hand, all processes
         self._records: dict[str, list[dict]] = {"train": [], "eval": []}  # not yet written, main process only
