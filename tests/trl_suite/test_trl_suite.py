@@ -53,6 +53,7 @@ def outcomes_with(trl_tests, offline_hub):
             "TRL_SUITE_TRAINER": trainer,
             "TRL_SUITE_CONFIG": config,
             "PYTHONPATH": os.pathsep.join([str(HERE), str(REPOSITORY)]),
+            "HF_HOME": str(offline_hub / "cache"),  # the user's may hold other versions of the datasets
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
         }
