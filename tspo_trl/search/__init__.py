@@ -6,6 +6,7 @@ Importing this package starts no Java and loads neither Pyserini nor torch; that
 
 from .base import Passage, Retriever, SearchError
 from .bm25 import BM25Retriever
+from .identity import RetrieverIdentity
 from .index import build_index
 from .java import JavaNotFoundError, ensure_java
 
@@ -14,6 +15,7 @@ __all__ = [
     "JavaNotFoundError",
     "Passage",
     "Retriever",
+    "RetrieverIdentity",
     "SearchError",
     "build_index",
     "ensure_java",

@@ -81,7 +81,12 @@ class Passage:
 
 
 class Retriever(Protocol):
-    """Anything that searches: a BM25 index, a dense one, a remote server."""
+    """
+    Anything that searches: a BM25 index, a dense one, a remote server.
+
+    Only `search` is needed. A retriever may also have a property `identity` ([`~tspo_trl.search.RetrieverIdentity`]),
+    which is logged and kept in checkpoints, and a method `counters()`, see [`counters_of`].
+    """
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage] | None]:
         """
@@ -105,6 +110,44 @@ class Retriever(Protocol):
 
 class SearchError(RuntimeError):
     """The search backend failed: not one query of the batch could be searched."""
+
+
+def counters_of(retriever: Any) -> dict[str, int]:
+    """
+    What a retriever counts, such as requests or cache hits.
+
+    Args:
+        retriever ([`Retriever`]):
+            One with a method `counters()`, or any other.
+
+    Returns:
+        `dict[str, int]`: totals since the retriever was made, by name; empty where it counts nothing.
+    """
+    counters = getattr(retriever, "counters", None)
+    return dict(counters()) if callable(counters) else {}
+
+
+def check_search(queries: Sequence[str], k: int) -> None:
+    """
+    Check the arguments of a search.
+
+    Args:
+        queries (sequence of `str`):
+            The queries.
+        k (`int`):
+            Passages to return for each.
+
+    Raises:
+        `TypeError`: if `queries` is a single string or holds something else than strings.
+        `ValueError`: if `k` is less than 1.
+    """
+    if isinstance(queries, str):
+        raise TypeError(f"queries is the single string {queries[:80]!r}: pass a list of strings.")
+    for position, query in enumerate(queries):
+        if not isinstance(query, str):
+            raise TypeError(f"queries[{position}] is {query!r}: every query has to be a string.")
+    if k < 1:
+        raise ValueError(f"k is {k}: at least one passage has to be asked for.")
 
 
 def _document_id(document: Mapping[str, Any]) -> str:

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .base import Passage, SearchError
+from .base import Passage, SearchError, check_search
+from .identity import RetrieverIdentity, fingerprint_of
 from .java import ensure_java, java_class
 
 logger = logging.getLogger(__name__)
@@ -72,9 +73,7 @@ class BM25Retriever:
             [`SearchError`]: if every query failed.
             `RuntimeError`: in a process that was forked after Java started.
         """
-        _check_queries(queries)
-        if k < 1:
-            raise ValueError(f"k is {k}: at least one passage has to be asked for.")
+        check_search(queries, k)
         ensure_java()
         if not queries:
             return []
@@ -86,6 +85,12 @@ class BM25Retriever:
             # Anserini fails the whole batch when one query fails.
             logger.warning("A batch of %d searches failed, trying one by one: %s", len(queries), _first_line(error))
         return self._search_singly(java_queries, k)
+
+    @property
+    def identity(self) -> RetrieverIdentity:
+        """What is searched and how. A copy of the index has its fingerprint, one built anew has another."""
+        fingerprint = fingerprint_of(sorted(self.index.glob("segments_*")))
+        return RetrieverIdentity("BM25Retriever", fingerprint, {"k1": self.k1, "b": self.b})
 
     def __len__(self) -> int:
         """The number of passages in the index."""
@@ -150,14 +155,6 @@ def _checked_index(index: str | os.PathLike[str]) -> Path:
     if not path.is_dir() or not any(path.glob("segments_*")):
         raise ValueError(f"index {index} is not the folder of a Lucene index. {remedy}")
     return path
-
-
-def _check_queries(queries: Sequence[str]) -> None:
-    if isinstance(queries, str):
-        raise TypeError(f"queries is the single string {queries[:80]!r}: pass a list of strings.")
-    for position, query in enumerate(queries):
-        if not isinstance(query, str):
-            raise TypeError(f"queries[{position}] is {query!r}: every query has to be a string.")
 
 
 def _open_searcher(index: Path) -> Any:
