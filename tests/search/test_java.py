@@ -269,15 +269,15 @@ except JavaNotFoundError as error:
     assert "before anything else starts Java" in run_python(program)
 
 
-def test_a_process_forked_after_java_started_is_refused(run_python, index_path):
-    program = f"""
+def test_java_is_refused_in_a_process_forked_after_it_started(run_python):
+    program = """
 import os
-from tspo_trl.search import BM25Retriever
-retriever = BM25Retriever({str(index_path)!r})
+from tspo_trl.search import ensure_java
+ensure_java()
 child = os.fork()
 if child == 0:
     try:
-        retriever.search(["Seine"], k=1)
+        ensure_java()
     except RuntimeError as error:
         print(error, flush=True)
     os._exit(0)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .base import Passage, SearchError, check_search
+from .forking import ForkGuard
 from .identity import RetrieverIdentity, fingerprint_of
-from .java import ensure_java, java_class
+from .java import java_class
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ class BM25Retriever:
     Search a Lucene index that `tspo-trl index` or Pyserini made.
 
     A batch of queries is searched in parallel, on as many threads as Java sees processors. One retriever may be used
-    from several Python threads. It can be pickled: the copy opens the index again, so the folder must be there. It
-    must not be used in a process that was forked after it was made.
+    from several Python threads. It can be pickled: the copy opens the index again, so the folder must be there. In a
+    process that was forked after it was made (a worker of a `DataLoader`) it searches by way of a new process with a
+    Java of its own, because Java does not survive a fork.
 
     Args:
         index (`str` or `os.PathLike`):
@@ -48,6 +50,7 @@ class BM25Retriever:
         self.index = _checked_index(index)
         self.k1 = float(k1)
         self.b = float(b)
+        self._fork_guard = ForkGuard()
         self._searcher = _open_searcher(self.index)
         self._searcher.set_bm25(self.k1, self.b)
         self._size = int(self._searcher.get_total_num_docs())
@@ -71,12 +74,12 @@ class BM25Retriever:
             `TypeError`: if `queries` is a single string or holds something else than strings.
             `ValueError`: if `k` is less than 1.
             [`SearchError`]: if every query failed.
-            `RuntimeError`: in a process that was forked after Java started.
         """
         check_search(queries, k)
-        ensure_java()
         if not queries:
             return []
+        if stand_in := self._fork_guard.stand_in(self):
+            return stand_in.search(queries, k)
         java_queries = [_java_text(query) for query in queries]
         k = min(k, self._size)
         try:
