@@ -73,8 +73,18 @@ def test_rollouts_are_counted_one_by_one():
     assert values["rollout/end/max_length"] == [0, 1]
 
 
+TOTALS = {"queries": 10, "sent": 6, "cached": 4, "failed": 1, "empty": 2, "calls": 4, "seconds": 1.0}
+
+
 def test_latency_is_seconds_per_call_of_the_retriever():
-    values = search_metrics(queries=10, sent=6, cached=4, failed=1, empty=2, calls=4, seconds=1.0)
-    assert values["search/latency"] == 0.25
-    assert [values[f"search/{name}"] for name in ("queries", "sent", "cached", "failed", "empty")] == [10, 6, 4, 1, 2]
-    assert math.isnan(search_metrics(0, 0, 0, 0, 0, 0, 0)["search/latency"])
+    values = search_metrics(TOTALS)
+    counts = {"search/queries": 10, "search/sent": 6, "search/cached": 4, "search/failed": 1, "search/empty": 2}
+    assert values == counts | {"search/latency": 0.25}
+    assert math.isnan(search_metrics(TOTALS | {"calls": 0, "seconds": 0.0})["search/latency"])
+
+
+def test_what_the_retriever_counts_is_a_metric_and_a_cache_has_a_hit_rate():
+    values = search_metrics(TOTALS | {"retries": 2, "cache_hits": 3, "cache_misses": 1})
+    assert (values["search/retries"], values["search/cache_hits"], values["search/cache_misses"]) == (2, 3, 1)
+    assert values["search/cache_hit_rate"] == 0.75
+    assert math.isnan(search_metrics(TOTALS | {"cache_hits": 0, "cache_misses": 0})["search/cache_hit_rate"])

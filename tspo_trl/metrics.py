@@ -1,6 +1,6 @@
 """Metrics of a batch of rollouts: pure functions from outcomes, turns and trajectories to named numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -110,25 +110,25 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
     }
 
 
-def search_metrics(
-    queries: float, sent: float, cached: float, failed: float, empty: float, calls: float, seconds: float
-) -> dict[str, float]:
+def search_metrics(totals: Mapping[str, float]) -> dict[str, float]:
     """
-    What the searches of a batch cost, summed over all processes.
+    What the searches of a batch cost.
 
     Args:
-        queries, sent, cached, failed, empty, calls, seconds (`float`):
-            Totals of [`~tspo_trl.rollout.SearchStatistics`].
+        totals (`Mapping[str, float]`):
+            Sum of [`~tspo_trl.rollout.SearchStatistics.totals`] over all processes.
 
     Returns:
-        `dict[str, float]`: under `search/`; counts per batch, `latency` in seconds per call of the retriever (NaN
-        where there was none).
+        `dict[str, float]`: under `search/`; counts per batch, what the retriever itself counts among them, and in
+        place of calls and seconds `latency`, in seconds per call of the retriever (NaN where there was none). A
+        retriever that counts `cache_hits` and `cache_misses` has a `cache_hit_rate`, too (NaN where it was not asked).
     """
-    return {
-        "search/queries": queries,
-        "search/sent": sent,
-        "search/cached": cached,
-        "search/failed": failed,
-        "search/empty": empty,
-        "search/latency": seconds / calls if calls else float("nan"),
-    }
+    counts = {name: total for name, total in totals.items() if name not in ("calls", "seconds")}
+    values = {**counts, "latency": _ratio(totals["seconds"], totals["calls"])}
+    if "cache_hits" in counts:
+        values["cache_hit_rate"] = _ratio(counts["cache_hits"], counts["cache_hits"] + counts["cache_misses"])
+    return {f"search/{name}": value for name, value in values.items()}
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")

@@ -8,13 +8,13 @@ the next turn, a protocol for their meaning and a retriever for passages.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from .protocol import Feedback, TagProtocol
-from .search.base import Passage, Retriever
+from .search.base import Passage, Retriever, counters_of
 from .trajectory import EndReason, Trajectory, Turn
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,9 @@ class SearchStatistics:
             Calls of the retriever.
         seconds (`float`):
             Duration of these calls together.
+        counters (`dict[str, int]`):
+            What the retriever itself counted meanwhile, such as retries or cache hits, see
+            [`~tspo_trl.search.base.counters_of`].
     """
 
     queries: int = 0
@@ -94,10 +97,12 @@ class SearchStatistics:
     empty: int = 0
     calls: int = 0
     seconds: float = 0.0
+    counters: dict[str, int] = field(default_factory=dict)
 
-    def totals(self) -> list[float]:
-        """All fields in their order, as numbers that processes can add up."""
-        return [float(value) for value in astuple(self)]
+    def totals(self) -> dict[str, float]:
+        """All numbers by name, those of `counters` among them, as processes can add them up."""
+        own = {one.name: float(getattr(self, one.name)) for one in fields(self) if one.name != "counters"}
+        return {**own, **{name: float(count) for name, count in sorted(self.counters.items())}}
 
 
 @dataclass
@@ -205,6 +210,7 @@ class RolloutLoop:
         """
         rollouts = [Rollout(prompt_ids=list(ids)) for ids in prompt_ids]
         statistics = SearchStatistics()
+        counted_before = counters_of(self.retriever)
         found: dict[str, list[Passage]] = {}
         for turn in range(self.limits.max_turns + 1):
             going = [rollout for rollout in rollouts if rollout.end_reason is None]
@@ -216,6 +222,8 @@ class RolloutLoop:
             failed = self._search(going, found, statistics)
             for rollout in going:
                 self._give_feedback(rollout, found, failed)
+        counted = counters_of(self.retriever)
+        statistics.counters = {name: count - counted_before.get(name, 0) for name, count in counted.items()}
         return rollouts, statistics
 
     def _generate_turn(self, rollouts: list[Rollout], generate: TurnGenerator) -> None:

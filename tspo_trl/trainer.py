@@ -14,6 +14,7 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import StopStringCriteria
+from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
 from .config import TSPOConfig
@@ -21,6 +22,7 @@ from .credit import group_advantages
 from .metrics import credit_metrics, rollout_metrics, search_metrics
 from .protocol import TagProtocol
 from .records import find_first_hit, gold_in_question, token_advantages, trajectory_records
+from .retriever_record import RetrieverRecord, warn_of_another_retriever
 from .rewards import exact_match_reward
 from .rollout import RolloutLimits, RolloutLoop, SearchStatistics, trajectory_of_generation
 from .search.base import Retriever
@@ -161,6 +163,7 @@ class TSPOTrainer(GRPOTrainer):
         self._records: dict[str, list[dict]] = {"train": [], "eval": []}  # not yet written, main process only
         if retriever is not None:
             self._set_up_search(retriever)
+            self.add_callback(RetrieverRecord(retriever))
 
     def _set_up_search(self, retriever: Retriever) -> None:
         """Prepare the turn loop, and have both generation backends end a turn at an action."""
@@ -187,6 +190,26 @@ class TSPOTrainer(GRPOTrainer):
             }
         else:
             self._stop_strings = StopStringCriteria(self._tokenizer, stop_strings)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """
+        Train, as [`~trl.GRPOTrainer`] does; resumed with a retriever of another identity, it warns.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                Folder of a checkpoint, or `True` for the last one in `output_dir`.
+            **kwargs:
+                Other arguments of [`~transformers.Trainer.train`].
+
+        Returns:
+            [`~transformers.trainer_utils.TrainOutput`]
+        """
+        if self.retriever is not None and resume_from_checkpoint and self.accelerator.is_main_process:
+            is_named = isinstance(resume_from_checkpoint, str)
+            checkpoint = resume_from_checkpoint if is_named else get_last_checkpoint(str(self.args.output_dir))
+            if checkpoint:
+                warn_of_another_retriever(checkpoint, self.retriever)
+        return super().train(resume_from_checkpoint, **kwargs)
 
     # Rollouts
 
@@ -324,8 +347,9 @@ class TSPOTrainer(GRPOTrainer):
         per_rollout = rollout_metrics(self._trajectories)
         means = gather(torch.stack(list(per_rollout.values()), dim=1).to(self.accelerator.device)).mean(dim=0)
         self._append_metrics(mode, dict(zip(per_rollout, means.tolist(), strict=True)))
-        totals = gather(self._tensor([statistics.totals()])).sum(dim=0)
-        self._append_metrics(mode, search_metrics(*totals.tolist()))
+        totals = statistics.totals()
+        sums = gather(self._tensor([list(totals.values())])).sum(dim=0)
+        self._append_metrics(mode, search_metrics(dict(zip(totals, sums.tolist(), strict=True))))
 
     def _correct_length_metrics(self) -> None:
         """TRL counts a completion without end-of-sequence token as clipped; ours are where they ran out of budget."""

@@ -52,9 +52,10 @@ class RetrieverIdentity:
             [`RetrieverIdentity`]
 
         Raises:
-            `ValueError`: if the name is missing or a value has another type.
+            `ValueError`: if it is no mapping, the name is missing or a value has another type.
         """
-        name, fingerprint, parameters = values.get("name"), values.get("fingerprint"), values.get("parameters", {})
+        fields = values if isinstance(values, Mapping) else {}
+        name, fingerprint, parameters = fields.get("name"), fields.get("fingerprint"), fields.get("parameters", {})
         if not (isinstance(name, str) and isinstance(fingerprint, str | None) and isinstance(parameters, dict)):
             raise ValueError(f"{values!r} is no retriever's identity: 'name', 'fingerprint', 'parameters' are needed.")
         return cls(name, fingerprint, parameters)
