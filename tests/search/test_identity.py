@@ -14,7 +14,9 @@ def test_identity_goes_through_json_unchanged():
     assert RetrieverIdentity.from_dict(json.loads(json.dumps(identity.to_dict()))) == identity
 
 
-@pytest.mark.parametrize("values", [{}, [], {"name": 3}, {"name": "x", "fingerprint": 1}, {"name": "x", "parameters": []}])
+@pytest.mark.parametrize(
+    "values", [{}, [], {"name": 3}, {"name": "x", "fingerprint": 1}, {"name": "x", "parameters": []}]
+)
 def test_what_is_no_identity_is_refused(values):
     with pytest.raises(ValueError, match="is no retriever's identity"):
         RetrieverIdentity.from_dict(values)

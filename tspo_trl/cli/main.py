@@ -1,7 +1,8 @@
 """Entry point of the console script `tspo-trl`.
 
-A subcommand is a module with `add_parser(subparsers)`, which describes it, and `run(args)`, which does it and imports
-what is heavy. A user's mistake ends in one line on standard error and exit status 2, Ctrl-C in status 130.
+A subcommand is a module with `add_parser(subparsers)`, which describes it, and `run(args)`, which does it, imports
+what is heavy, and may return an exit status. A user's mistake ends in one line on standard error and exit status 2,
+Ctrl-C in status 130.
 """
 
 import argparse
@@ -10,9 +11,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..search import JavaNotFoundError, SearchError
-from . import index, quickstart
+from . import doctor, index, quickstart, search
 
-COMMANDS = (index, quickstart)
+COMMANDS = (index, search, doctor, quickstart)
 _USER_ERRORS = (ValueError, OSError, JavaNotFoundError, SearchError)
 
 
@@ -25,18 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             Arguments without the program's name. Defaults to those of the process.
 
     Returns:
-        `int`: the exit status: 0, 2 for a user's mistake, or 130 after Ctrl-C.
+        `int`: the exit status: 0 or what the subcommand returned, 2 for a user's mistake, 130 after Ctrl-C.
     """
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except _USER_ERRORS as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,51 @@
+"""`tspo-trl search`: print what the model would see for a query."""
+
+import argparse
+from typing import Any
+
+from .retrievers import add_retriever_arguments, retriever_from
+
+
+def add_parser(subparsers: Any) -> None:
+    """
+    Describe the subcommand.
+
+    Args:
+        subparsers:
+            What `argparse.ArgumentParser.add_subparsers` returned.
+    """
+    parser = subparsers.add_parser(
+        "search",
+        help="print what the model would see for a query",
+        description="Search, and print the feedback as the model would see it, before it is cut to its budget.",
+    )
+    parser.add_argument("query", nargs="+", help="one or more queries, each in quotes")
+    parser.add_argument("--top-k", type=int, default=3, metavar="N", help="passages per query (default: %(default)s)")
+    parser.add_argument("--scores", action="store_true", help="print the id and score of each passage first")
+    add_retriever_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """
+    Search and print.
+
+    Args:
+        args (`argparse.Namespace`):
+            As parsed.
+
+    Raises:
+        `ValueError`: if the options do not name a retriever.
+        [`~tspo_trl.search.SearchError`]: if a search failed.
+    """
+    from ..protocol import TagProtocol
+    from ..search import SearchError
+
+    results = retriever_from(args).search(args.query, args.top_k)
+    for query, passages in zip(args.query, results, strict=True):
+        if passages is None:
+            raise SearchError(f"The search for {query!r} failed. The log says why; `tspo-trl doctor` may say more.")
+        if args.scores:
+            for rank, passage in enumerate(passages, start=1):
+                print(f"{rank}\t{passage.id}\t{'' if passage.score is None else format(passage.score, '.4f')}")
+        print(TagProtocol().render(passages).text.strip())
