@@ -7,8 +7,9 @@
         --train_file train.jsonl \
         --output_dir runs/mine
 
-`train.jsonl` holds one `{"question": "...", "golden_answers": ["..."]}` a line. Every field of `TSPOConfig` and of
-TRL's `ModelConfig` is a flag; `--config recipe.yaml` reads them from a file.
+`train.jsonl` holds one `{"question": "...", "golden_answers": ["..."]}` a line. In place of `--index`, `--retriever_url`
+asks a server, and `--dense`, `--encoder` and `--hybrid` search a dense index. Every field of `TSPOConfig` and of TRL's
+`ModelConfig` is a flag; `--config recipe.yaml` reads them from a file.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 from tspo_trl import TSPOConfig, TSPOTrainer
 from tspo_trl.data.questions import load_questions
 from tspo_trl.rewards import exact_match_reward, f1_reward, format_reward
-from tspo_trl.search import BM25Retriever
+from tspo_trl.search.arguments import RetrieverArguments, open_retriever
 
 REWARD_FUNCS = {"exact_match": exact_match_reward, "f1": f1_reward, "format": format_reward}
 
@@ -29,8 +30,6 @@ class ScriptArguments:
     Arguments of this script.
 
     Args:
-        index (`str`):
-            Folder of a Lucene index, made by `tspo-trl index`.
         train_file (`str`):
             JSON lines of `question` and `golden_answers`.
         eval_file (`str`, *optional*):
@@ -39,7 +38,6 @@ class ScriptArguments:
             Outcome rewards, of `"exact_match"`, `"f1"` and `"format"`.
     """
 
-    index: str = field(metadata={"help": "Folder of a Lucene index, made by `tspo-trl index`."})
     train_file: str = field(metadata={"help": "JSON lines of `question` and `golden_answers`."})
     eval_file: str | None = field(default=None, metadata={"help": "The same, for evaluation."})
     reward_funcs: list[str] = field(
@@ -48,11 +46,16 @@ class ScriptArguments:
     )
 
 
-def main(script_args: ScriptArguments, training_args: TSPOConfig, model_args: ModelConfig) -> None:
-    """Read the data, open the index, train, save."""
+def main(
+    script_args: ScriptArguments,
+    retriever_args: RetrieverArguments,
+    training_args: TSPOConfig,
+    model_args: ModelConfig,
+) -> None:
+    """Read the data, open the retriever, train, save."""
     train_dataset = load_questions(script_args.train_file)
     eval_dataset = load_questions(script_args.eval_file) if script_args.eval_file else None
-    retriever = BM25Retriever(script_args.index)
+    retriever = open_retriever(retriever_args)
 
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
@@ -76,5 +79,5 @@ def main(script_args: ScriptArguments, training_args: TSPOConfig, model_args: Mo
 
 
 if __name__ == "__main__":
-    parser = TrlParser((ScriptArguments, TSPOConfig, ModelConfig))
+    parser = TrlParser((ScriptArguments, RetrieverArguments, TSPOConfig, ModelConfig))
     main(*parser.parse_args_and_config())
