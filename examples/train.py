@@ -7,9 +7,9 @@
         --train_file train.jsonl \
         --output_dir runs/mine
 
-`train.jsonl` holds one `{"question": "...", "golden_answers": ["..."]}` a line. In place of `--index`, `--retriever_url`
-asks a server, and `--dense`, `--encoder` and `--hybrid` search a dense index. Every field of `TSPOConfig` and of TRL's
-`ModelConfig` is a flag; `--config recipe.yaml` reads them from a file.
+`train.jsonl` holds one `{"question": "...", "golden_answers": ["..."]}` a line. In place of `--index`,
+`--retriever_url` asks a server, and `--dense`, `--encoder` and `--hybrid` search a dense index. Every field of
+`TSPOConfig` and of TRL's `ModelConfig` is a flag; `--config recipe.yaml` reads them from a file.
 """
 
 from dataclasses import dataclass, field
