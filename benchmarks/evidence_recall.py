@@ -2,7 +2,7 @@
 
     python benchmarks/evidence_recall.py --data DATA --index BM25_INDEX --dense DENSE_INDEX --encoder MODEL
 
-`DATA` is a folder of `NAME.jsonl` files of questions with `golden_answers`. Recall@k is the share of questions for which
+`DATA` is a folder of `NAME.jsonl` files of questions with `golden_answers`. Recall@k is the share of questions of which
 one of the first k passages contains a gold answer, as the First-Occurrence Latent Reward looks for it. For questions
 with `supporting_titles` a second table has the share of those titles among the first k passages.
 """
