@@ -1,5 +1,7 @@
 """The console script: what it prints, and how it ends."""
 
+import json
+
 import pytest
 
 from tspo_trl import __version__
@@ -31,6 +33,51 @@ def test_a_mistake_in_the_corpus_is_told_with_its_line(tmp_path, capsys):
     (tmp_path / "corpus.jsonl").write_text('{"id": "1", "contents": "text"}\nnot json\n')
     assert main(["index", "--corpus", str(tmp_path / "corpus.jsonl"), "--output", str(tmp_path / "index")]) == 2
     assert "corpus.jsonl, line 2: not valid JSON" in capsys.readouterr().err
+
+
+@pytest.fixture
+def dense_command(index_path, tmp_path):
+    """`index --dense` over the six passages, with a tiny BERT made on the spot."""
+    from ..search.tiny_encoder import make_tiny_bert
+
+    model = make_tiny_bert(tmp_path / "model")
+    command = ["index", "--dense", "--corpus", str(index_path.parent / "corpus.jsonl"), "--device", "cpu"]
+    return [*command, "--output", str(tmp_path / "dense"), "--encoder", model]
+
+
+def test_index_dense_builds_what_pyserini_calls_a_dense_index(dense_command, tmp_path, capsys):
+    options = ["--preset", "e5", "--factory", "hnsw", "--dtype", "bfloat16", "--batch-size", "2", "--shard-size", "4"]
+    assert main([*dense_command, *options]) == 0
+    assert capsys.readouterr().out.startswith(f"Indexed 6 passages into {tmp_path / 'dense'} in ")
+    assert (tmp_path / "dense" / "docid").read_text() == "0\n1\n2\n3\n4\n5\n"
+    settings = json.loads((tmp_path / "dense" / "encoder.json").read_text())
+    assert (settings["preset"], settings["dtype"], settings["model"]) == ("e5", "bfloat16", "model")
+
+
+def test_index_dense_shows_its_progress(dense_command, capsys):
+    assert main([*dense_command, "--preset", "e5"]) == 0
+    assert "6/6" in capsys.readouterr().err
+
+
+def test_index_dense_tells_a_model_whose_pooling_is_unknown(dense_command, capsys):
+    assert main(dense_command) == 2
+    assert "no modules.json" in capsys.readouterr().err
+
+
+def test_index_dense_needs_an_encoder(dense_command, capsys):
+    assert main(dense_command[:-2]) == 2
+    assert "error: --dense needs --encoder" in capsys.readouterr().err
+
+
+def test_index_dense_has_no_indexing_threads(dense_command, capsys):
+    assert main([*dense_command, "--threads", "2"]) == 2
+    assert "error: --threads is an option of Lucene indexes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["encoder", "preset", "factory", "device", "dtype", "batch-size", "shard-size"])
+def test_a_dense_option_without_dense_is_a_mistake(tmp_path, capsys, option):
+    assert main(["index", "--corpus", "c", "--output", str(tmp_path / "index"), f"--{option}", "1"]) == 2
+    assert f"error: --{option} is an option of dense indexes: add --dense." in capsys.readouterr().err
 
 
 def test_an_unexpected_error_is_not_hidden(monkeypatch, tmp_path):

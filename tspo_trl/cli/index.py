@@ -1,8 +1,12 @@
-"""`tspo-trl index`: build a Lucene index from a corpus of JSON lines."""
+"""`tspo-trl index`: build a Lucene index, or with `--dense` a FAISS one, from a corpus of JSON lines."""
 
 import argparse
 import time
 from typing import Any
+
+_DENSE_OPTIONS = ("encoder", "preset", "factory", "device", "dtype", "batch_size", "shard_size")
+_ENCODER_OPTIONS = ("preset", "device", "dtype", "batch_size")
+_INDEX_OPTIONS = ("factory", "shard_size")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -15,14 +19,30 @@ def add_parser(subparsers: Any) -> None:
     """
     parser = subparsers.add_parser(
         "index",
-        help="build a Lucene index from a corpus of JSON lines",
-        description='Build a Lucene index from JSON lines, each {"id", "contents"} or {"id", "title", "text"}.',
+        help="build a Lucene or dense index from a corpus of JSON lines",
+        description='Build an index from JSON lines, each {"id", "contents"} or {"id", "title", "text"}: a Lucene '
+        "index for BM25, or with --dense a FAISS index, in the folder layout of Pyserini.",
     )
     parser.add_argument("--corpus", required=True, help="file of JSON lines")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the index; must not exist yet")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="indexing threads (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the Lucene index at DIR, if there is one")
+    parser.add_argument("--overwrite", action="store_true", help="replace an index of the same kind at DIR")
+    parser.add_argument("--threads", type=int, metavar="N", help="indexing threads of a Lucene index (default: 2)")
+    _add_dense_options(parser)
     parser.set_defaults(run=run)
+
+
+def _add_dense_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("dense index", "A run that was stopped goes on where it was when run again.")
+    group.add_argument("--dense", action="store_true", help="build a dense index; needs --encoder")
+    group.add_argument("--encoder", metavar="MODEL", help="folder or Hugging Face name of the model that encodes")
+    group.add_argument(
+        "--preset", metavar="NAME", help="prefixes and pooling: e5, bge or sentence-transformers (the default)"
+    )
+    group.add_argument("--factory", metavar="NAME", help="flat (the default), hnsw, ivfpq or a FAISS factory string")
+    group.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
+    group.add_argument("--dtype", help="of the model: float32 (the default), float16 or bfloat16")
+    group.add_argument("--batch-size", type=int, metavar="N", help="passages encoded at once (default: 64)")
+    group.add_argument("--shard-size", type=int, metavar="N", help="passages between two saves (default: 10000)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,10 +54,34 @@ def run(args: argparse.Namespace) -> None:
             As parsed.
 
     Raises:
-        As [`~tspo_trl.search.build_index`].
+        As [`~tspo_trl.search.build_index`] and [`~tspo_trl.search.dense_index.build_dense_index`].
+        `ValueError`: if an option does not go with the kind of index.
     """
+    start = time.perf_counter()
+    count = _build_dense(args) if args.dense else _build_lucene(args)
+    print(f"Indexed {count:,} passages into {args.output} in {time.perf_counter() - start:.1f} s")
+
+
+def _build_lucene(args: argparse.Namespace) -> int:
     from ..search import build_index
 
-    start = time.perf_counter()
-    count = build_index(args.corpus, args.output, threads=args.threads, overwrite=args.overwrite)
-    print(f"Indexed {count:,} passages into {args.output} in {time.perf_counter() - start:.1f} s")
+    if misplaced := _given(args, _DENSE_OPTIONS):
+        raise ValueError(f"--{next(iter(misplaced)).replace('_', '-')} is an option of dense indexes: add --dense.")
+    return build_index(args.corpus, args.output, overwrite=args.overwrite, **_given(args, ("threads",)))
+
+
+def _build_dense(args: argparse.Namespace) -> int:
+    from ..search.dense_index import build_dense_index
+    from ..search.encoder import Encoder
+
+    if args.threads is not None:
+        raise ValueError("--threads is an option of Lucene indexes: leave it out, or leave out --dense.")
+    if args.encoder is None:
+        raise ValueError("--dense needs --encoder: the folder or Hugging Face name of a model.")
+    encoder = Encoder(args.encoder, **_given(args, _ENCODER_OPTIONS))
+    options = _given(args, _INDEX_OPTIONS)
+    return build_dense_index(args.corpus, args.output, encoder, overwrite=args.overwrite, **options)
+
+
+def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}

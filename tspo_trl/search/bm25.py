@@ -47,11 +47,11 @@ class BM25Retriever:
 
     def __init__(self, index: str | os.PathLike[str], *, k1: float = 0.9, b: float = 0.4):
         _check_parameters(k1, b)
-        self.index = _checked_index(index)
+        self.index = checked_lucene_index(index)
         self.k1 = float(k1)
         self.b = float(b)
         self._fork_guard = ForkGuard()
-        self._searcher = _open_searcher(self.index)
+        self._searcher = open_lucene_index(self.index)
         self._searcher.set_bm25(self.k1, self.b)
         self._size = int(self._searcher.get_total_num_docs())
         self._check_documents()
@@ -135,7 +135,7 @@ class BM25Retriever:
         if not self._size:
             raise ValueError(f"index {self.index} is empty. Build it again with `tspo-trl index`.")
         try:
-            _document_passage(self._searcher.doc(0), None)
+            document_passage(self._searcher.doc(0), None)
         except ValueError as error:
             raise ValueError(
                 f"index {self.index} cannot be used: its first document {error}. Build it with `tspo-trl index`, or "
@@ -150,7 +150,21 @@ def _check_parameters(k1: float, b: float) -> None:
         raise ValueError(f"b is {b}: BM25 needs a number from 0 to 1; 0.4 is usual.")
 
 
-def _checked_index(index: str | os.PathLike[str]) -> Path:
+def checked_lucene_index(index: str | os.PathLike[str]) -> Path:
+    """
+    Check that there is a Lucene index.
+
+    Args:
+        index (`str` or `os.PathLike`):
+            Folder of the index.
+
+    Returns:
+        `Path`: the folder, absolute.
+
+    Raises:
+        `FileNotFoundError`: if the folder does not exist.
+        `ValueError`: if it holds no Lucene index.
+    """
     path = Path(index).expanduser().absolute()
     remedy = f"Build one with `tspo-trl index --corpus corpus.jsonl --output {index}`."
     if not path.exists():
@@ -160,7 +174,20 @@ def _checked_index(index: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _open_searcher(index: Path) -> Any:
+def open_lucene_index(index: Path) -> Any:
+    """
+    Open a Lucene index.
+
+    Args:
+        index (`Path`):
+            As [`checked_lucene_index`] gave it.
+
+    Returns:
+        Anserini's `SimpleSearcher`.
+
+    Raises:
+        `ValueError`: if Lucene cannot open it.
+    """
     # A query of more than 1,024 different words would be refused otherwise; a model may well write one.
     java_class("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(2**31 - 1)
     try:
@@ -192,10 +219,25 @@ def _java_text(text: str) -> str:
 
 
 def _passage(hit: Any) -> Passage:
-    return _document_passage(hit.lucene_document, float(hit.score))
+    return document_passage(hit.lucene_document, float(hit.score))
 
 
-def _document_passage(document: Any, score: float | None) -> Passage:
+def document_passage(document: Any, score: float | None) -> Passage:
+    """
+    Read a stored document.
+
+    Args:
+        document:
+            Lucene's document.
+        score (`float`, *optional*):
+            Score of the passage.
+
+    Returns:
+        [`Passage`]
+
+    Raises:
+        `ValueError`: if its text is not stored or cannot be read.
+    """
     raw = document.get("raw")
     if raw is not None:
         return Passage.from_document(json.loads(raw), score)

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,15 +58,15 @@ def build_index(
         raise ValueError(f"threads is {threads}: at least one is needed.")
     if not corpus.is_file():
         raise FileNotFoundError(f"corpus {corpus} does not exist or is no file: a file of JSON lines is needed.")
-    _check_output(output, overwrite)
+    check_output(output, overwrite, "Lucene index", _is_lucene_index)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.building-") as workshop:
         built = Path(workshop) / "index"
         count = _write_index(read_corpus(corpus), built, threads)
         if not count:
             raise ValueError(f"corpus {corpus} is empty: there is no passage to index.")
-        _check_output(output, overwrite)
-        _put_in_place(built, output)
+        check_output(output, overwrite, "Lucene index", _is_lucene_index)
+        put_in_place(built, output)
     return count
 
 
@@ -90,14 +90,29 @@ def read_corpus(corpus: str | os.PathLike[str]) -> Iterator[Passage]:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            passage = _parse_line(line, f"{corpus}, line {number}")
+            passage = parse_line(line, f"{corpus}, line {number}")
             if passage.id in seen:
                 raise ValueError(f"{corpus}, line {number}: id {passage.id!r} comes twice; ids must be unique.")
             seen.add(passage.id)
             yield passage
 
 
-def _parse_line(line: bytes, place: str) -> Passage:
+def parse_line(line: bytes, place: str) -> Passage:
+    """
+    Read one line of a corpus.
+
+    Args:
+        line (`bytes`):
+            The line.
+        place (`str`):
+            Where it stands, for messages.
+
+    Returns:
+        [`Passage`]
+
+    Raises:
+        `ValueError`: if it is malformed or has no `id` or text.
+    """
     try:
         document = json.loads(line)
     except ValueError as error:
@@ -115,17 +130,41 @@ def _parse_line(line: bytes, place: str) -> Passage:
     return passage
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def check_output(output: Path, overwrite: bool, kind: str, is_index: Callable[[Path], bool]) -> None:
+    """
+    Check that an index may be put at `output`.
+
+    Args:
+        output (`Path`):
+            Folder of the index to be.
+        overwrite (`bool`):
+            Whether an index that is there may be replaced.
+        kind (`str`):
+            What the index is called in messages.
+        is_index (`Callable[[Path], bool]`):
+            Whether a folder holds such an index and nothing else.
+
+    Raises:
+        `FileExistsError`: if there is something that may not be replaced.
+    """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not overwrite:
         raise FileExistsError(f"output {output} exists already. Choose another folder, or pass --overwrite.")
-    if not _is_lucene_index(output):
-        raise FileExistsError(f"output {output} is no Lucene index, so it is not overwritten. Choose another folder.")
+    if not is_index(output):
+        raise FileExistsError(f"output {output} is no {kind}, so it is not overwritten. Choose another folder.")
 
 
-def _put_in_place(built: Path, output: Path) -> None:
-    """Swap by renaming, and remove what was there last, so that an interrupt loses neither the old nor the new."""
+def put_in_place(built: Path, output: Path) -> None:
+    """
+    Swap by renaming, and remove what was there last, so that an interrupt loses neither the old nor the new.
+
+    Args:
+        built (`Path`):
+            The complete index, in a temporary folder beside `output`.
+        output (`Path`):
+            Where it goes.
+    """
     replaced = output.with_name(f"{built.parent.name}-replaced")
     if output.exists():
         output.rename(replaced)
