@@ -2,9 +2,9 @@
 
     python benchmarks/evidence_recall.py --data DATA --index BM25_INDEX --dense DENSE_INDEX --encoder MODEL
 
-`DATA` is a folder of `NAME.jsonl` files of questions with `golden_answers`. Recall@k is the share of questions of which
-one of the first k passages contains a gold answer, as the First-Occurrence Latent Reward looks for it. For questions
-with `supporting_titles` a second table has the share of those titles among the first k passages.
+`DATA` is a folder of `NAME.jsonl` files of questions with `golden_answers`. Recall@k is the share of questions with a
+gold answer in one of the first k passages, as the First-Occurrence Latent Reward looks for it. For questions with
+`supporting_titles` a second table has the share of those titles among the first k passages.
 """
 
 import argparse

@@ -48,5 +48,5 @@ def test_resuming_with_a_copy_of_the_index_does_not_warn(finished, make_trainer,
 def test_checkpoint_without_a_readable_record_is_said_to_be_so(tmp_path, retriever, caplog, content):
     if content is not None:
         (tmp_path / "retriever.json").write_text(content, encoding="utf-8")
-    warn_of_another_retriever(tmp_path, retriever)
+    warn_of_another_retriever(str(tmp_path), "unused", retriever)
     assert "Cannot tell whether" in caplog.text

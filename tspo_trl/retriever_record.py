@@ -2,12 +2,11 @@
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from .search.base import Retriever
 from .search.identity import RetrieverIdentity, identity_of
@@ -41,21 +40,26 @@ class RetrieverRecord(TrainerCallback):
             _write(checkpoint, identity_of(self.retriever))
 
 
-def warn_of_another_retriever(checkpoint: str | os.PathLike[str], retriever: Retriever) -> None:
+def warn_of_another_retriever(checkpoint: str | bool, output_dir: str, retriever: Retriever) -> None:
     """
     Warn if a checkpoint was made with another retriever than the one that is to be searched now.
 
     Args:
-        checkpoint (`str` or `os.PathLike`):
-            Folder of the checkpoint.
+        checkpoint (`str` or `bool`):
+            Folder of the checkpoint, or `True` for the last one in `output_dir`, if there is one.
+        output_dir (`str`):
+            Folder of the run.
         retriever ([`~tspo_trl.search.Retriever`]):
             What the resumed run searches.
     """
-    path = Path(checkpoint) / FILE_NAME
+    folder = get_last_checkpoint(output_dir) if checkpoint is True else checkpoint
+    if not folder:
+        return
+    path = Path(str(folder)) / FILE_NAME
     try:
         recorded = RetrieverIdentity.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        logger.warning("Cannot tell whether %s was made with this retriever: %s", checkpoint, error)
+        logger.warning("Cannot tell whether %s was made with this retriever: %s", folder, error)
         return
     identity = identity_of(retriever)
     if identity != recorded:
@@ -63,7 +67,7 @@ def warn_of_another_retriever(checkpoint: str | os.PathLike[str], retriever: Ret
             "THE RETRIEVER HAS CHANGED since checkpoint %s was made: %s. Results before and after it are not "
             "comparable. This is harmless only if the same corpus was indexed anew with the same options. "
             "To go on as before, pass the retriever of the checkpoint.",
-            checkpoint,
+            folder,
             "; ".join(_differences(recorded, identity)),
         )
 

@@ -14,7 +14,7 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import StopStringCriteria
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
 from .config import TSPOConfig
@@ -191,25 +191,29 @@ class TSPOTrainer(GRPOTrainer):
         else:
             self._stop_strings = StopStringCriteria(self._tokenizer, stop_strings)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
         """
         Train, as [`~trl.GRPOTrainer`] does; resumed with a retriever of another identity, it warns.
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
                 Folder of a checkpoint, or `True` for the last one in `output_dir`.
-            **kwargs:
-                Other arguments of [`~transformers.Trainer.train`].
+            trial (*optional*):
+                As in [`~transformers.Trainer.train`].
+            ignore_keys_for_eval (`list[str]`, *optional*):
+                As in [`~transformers.Trainer.train`].
 
         Returns:
             [`~transformers.trainer_utils.TrainOutput`]
         """
         if self.retriever is not None and resume_from_checkpoint and self.accelerator.is_main_process:
-            is_named = isinstance(resume_from_checkpoint, str)
-            checkpoint = resume_from_checkpoint if is_named else get_last_checkpoint(str(self.args.output_dir))
-            if checkpoint:
-                warn_of_another_retriever(checkpoint, self.retriever)
-        return super().train(resume_from_checkpoint, **kwargs)
+            warn_of_another_retriever(resume_from_checkpoint, str(self.args.output_dir), self.retriever)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     # Rollouts
 

@@ -4,6 +4,8 @@ import json
 import logging
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import faiss
@@ -161,13 +163,45 @@ def test_texts_can_come_from_a_lucene_index(index, encoder, corpus, retriever, t
     assert DenseRetriever(index, encoder, tmp_path / "lucene").search(QUERIES, k=5) == retriever.search(QUERIES, k=5)
 
 
-@pytest.mark.parametrize("options", [{"preset": "bge"}, {"preset": "e5"}], ids=["pooling", "prefix"])
-def test_another_pooling_or_prefix_is_found_out_by_the_vectors(folder, without_metadata, corpus, options, tmp_path):
-    encoder = Encoder(make_tiny_bert(tmp_path / "mean"), device="cpu", **options)  # same weights: same seed
+def test_another_pooling_is_found_out_by_the_vectors(without_metadata, corpus, tmp_path):
+    encoder = Encoder(make_tiny_bert(tmp_path / "mean"), device="cpu", preset="bge")  # same weights: same seed
     with pytest.raises(
-        ValueError, match=r"does not fit .*median cosine is 0\.\d+, and 0\.999 is needed.*another pooling"
+        ValueError, match=r"does not fit .*median cosine is 0\.\d+, and 0\.98 is needed.*another pooling"
     ):
         DenseRetriever(without_metadata, encoder, corpus)
+
+
+@pytest.mark.parametrize(("cosine", "is_told"), [(0.9999, False), (0.99, True)])
+def test_vectors_that_are_a_little_different_are_told(without_metadata, corpus, encoder, caplog, cosine, is_told):
+    flat = faiss.read_index(str(without_metadata / "index"))
+    vectors = flat.reconstruct_n(0, flat.ntotal)
+    # Swapping the halves of a vector, one negated, gives one of equal length at a right angle to it.
+    across = np.concatenate([-vectors[:, 16:], vectors[:, :16]], axis=1)
+    turned = faiss.IndexFlatIP(32)
+    turned.add(cosine * vectors + np.sqrt(1 - cosine**2) * across)
+    faiss.write_index(turned, str(without_metadata / "index"))
+    with caplog.at_level(logging.WARNING):
+        DenseRetriever(without_metadata, encoder, corpus)
+    assert (f"the median cosine is {cosine:.4f}" in caplog.text) is is_told
+
+
+def test_a_forked_process_searches_through_one_of_its_own(index, corpus, retriever, model):
+    program = f"""
+import os
+from tspo_trl.search import DenseRetriever, Encoder
+retriever = DenseRetriever({str(index)!r}, Encoder({model!r}, device="cpu"), {str(corpus)!r})
+retriever.search(["rivers"] * 8, k=3)
+child = os.fork()
+if child == 0:
+    print([passage.id for passage in retriever.search(["rivers"], k=3)[0]], flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    [expected] = retriever.search(["rivers"], k=3)
+    assert printed.strip() == str([passage.id for passage in expected])
 
 
 def test_another_model_is_found_out_by_the_vectors(without_metadata, corpus, tmp_path):

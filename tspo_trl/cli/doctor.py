@@ -1,12 +1,15 @@
 """`tspo-trl doctor`: check everything that a run leans on, and say what to fix."""
 
 import argparse
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ..search.arguments import RetrieverArguments, open_retriever
+from ..search.arguments import TOKEN_VARIABLE, RetrieverArguments, open_retriever
+from ..search.base import Retriever
 from .retrievers import add_retriever_arguments, retriever_arguments
 
 
@@ -76,8 +79,9 @@ def check_versions() -> Iterator[Finding]:
 
     for requirement in map(Requirement, requires("tspo-trl") or []):
         # Without an environment marker, or for one of the extras that add abilities to a run.
-        is_optional = requirement.marker is not None
-        if is_optional and not any(requirement.marker.evaluate({"extra": extra}) for extra in ("dense", "vllm")):
+        marker = requirement.marker
+        is_optional = marker is not None
+        if marker and not any(marker.evaluate({"extra": extra}) for extra in ("dense", "vllm")):
             continue
         remedy = f'pip install "{requirement.name}{requirement.specifier}"'
         try:
@@ -131,7 +135,7 @@ def check_retriever(arguments: RetrieverArguments) -> Iterator[Finding]:
     if arguments.retriever_url:
         yield from check_servers(arguments.retriever_url)
     elif any((arguments.index, arguments.dense, arguments.hybrid)):
-        yield _attempt(lambda: _search_once(arguments), "index: ")
+        yield _attempt(lambda: _search_once(open_retriever(arguments)), "index: ")
     else:
         remedy = "Pass --index, --dense or --retriever-url to have it checked."
         yield Finding("note", "no index or server was named", remedy)
@@ -139,25 +143,24 @@ def check_retriever(arguments: RetrieverArguments) -> Iterator[Finding]:
 
 def check_servers(urls: list[str]) -> Iterator[Finding]:
     """Each server answers, and all search the same index."""
-    from ..search.identity import identity_of
+    from ..search import RemoteRetriever
 
     fingerprints = set()
     for url in urls:
-        alone = RetrieverArguments(retriever_url=[url])
-        finding = _attempt(lambda alone=alone: _search_once(alone), f"{url}: ")  # type: ignore[misc]
-        if finding.status == "ok":
-            fingerprints.add(identity_of(open_retriever(alone)).fingerprint)
-        yield finding
+        with RemoteRetriever(url, token=os.environ.get(TOKEN_VARIABLE), timeout=10.0, max_retries=0) as retriever:
+            finding = _attempt(partial(_search_once, retriever), f"{url}: ")
+            if finding.status == "ok":
+                fingerprints.add(retriever.identity.fingerprint)
+            yield finding
     if len(fingerprints) > 1:
         yield Finding("fail", "the servers search different indexes", "Give all of them a copy of the same index.")
 
 
-def _search_once(arguments: RetrieverArguments) -> str:
-    retriever = open_retriever(arguments)
+def _search_once(retriever: Retriever) -> str:
     start = time.perf_counter()
     [passages] = retriever.search(["test"], 1)
     milliseconds = 1000 * (time.perf_counter() - start)
-    size = f", {len(retriever):,} passages" if hasattr(retriever, "__len__") else ""
+    size = f", {len(retriever):,} passages" if isinstance(retriever, Sized) else ""
     return f"{type(retriever).__name__}{size}, first query {milliseconds:.0f} ms, found {len(passages or [])} passage"
 
 

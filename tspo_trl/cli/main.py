@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..search import JavaNotFoundError, SearchError
-from . import doctor, index, quickstart, search
+from . import doctor, index, quickstart, search, serve
 
-COMMANDS = (index, search, doctor, quickstart)
-_USER_ERRORS = (ValueError, OSError, JavaNotFoundError, SearchError)
+COMMANDS = (index, search, serve, doctor, quickstart)
+_USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, JavaNotFoundError, SearchError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,13 @@ import os
 from dataclasses import dataclass, field
 
 from .base import Retriever
+from .bm25 import BM25Retriever
+from .cache import CachedRetriever
+from .dense import DenseRetriever
+from .encoder import Encoder
+from .hybrid import HybridRetriever
+from .remote import RemoteRetriever
+from .rerank import CrossEncoderReranker, Reranker
 
 TOKEN_VARIABLE = "TSPO_TRL_TOKEN"
 
@@ -41,8 +48,8 @@ class RetrieverArguments:
             One or more servers to ask, in place of the above. The environment variable `TSPO_TRL_TOKEN` is sent as
             their bearer token.
         retriever_cache (`str`, *optional*):
-            File that keeps results on disk, for this run and later ones. Equal queries of one run are always kept in
-            memory when a cache is given.
+            SQLite file on a local disk that keeps results, for this run and later ones. A server has to be up when it
+            is opened, and to say which index it serves, as `tspo-trl serve` does.
     """
 
     index: str | None = field(default=None, metadata={"help": "Folder of a Lucene index, made by `tspo-trl index`."})
@@ -102,8 +109,6 @@ def open_retriever(args: RetrieverArguments) -> Retriever:
     check_arguments(args)
     retriever = _open_engine(args)
     if args.retriever_cache:
-        from .cache import CachedRetriever
-
         return CachedRetriever(retriever, path=args.retriever_cache)
     return retriever
 
@@ -142,35 +147,24 @@ def check_arguments(args: RetrieverArguments) -> None:
 
 def _open_engine(args: RetrieverArguments) -> Retriever:
     if args.retriever_url:
-        from .remote import RemoteRetriever
-
         return RemoteRetriever(args.retriever_url, token=os.environ.get(TOKEN_VARIABLE))
     if args.hybrid:
-        from .hybrid import HybridRetriever
-
         return HybridRetriever([_open_bm25(args), _open_dense(args)], reranker=_open_reranker(args))
     return _open_dense(args) if args.dense else _open_bm25(args)
 
 
 def _open_bm25(args: RetrieverArguments) -> Retriever:
-    from .bm25 import BM25Retriever
-
     return BM25Retriever(str(args.index))
 
 
 def _open_dense(args: RetrieverArguments) -> Retriever:
-    from .dense import DenseRetriever
-    from .encoder import Encoder
-
     encoder = Encoder(
         str(args.encoder), preset=args.encoder_preset, device=args.encoder_device, dtype=args.encoder_dtype
     )
     return DenseRetriever(str(args.dense), encoder, str(args.passages or args.index))
 
 
-def _open_reranker(args: RetrieverArguments):
+def _open_reranker(args: RetrieverArguments) -> Reranker | None:
     if not args.reranker:
         return None
-    from .rerank import CrossEncoderReranker
-
     return CrossEncoderReranker(args.reranker, device=args.encoder_device, dtype=args.encoder_dtype)

@@ -150,6 +150,20 @@ def check_search(queries: Sequence[str], k: int) -> None:
         raise ValueError(f"k is {k}: at least one passage has to be asked for.")
 
 
+def well_formed(text: str) -> str:
+    """
+    Text that UTF-8, Java and every tokenizer can carry. A model may write what they cannot.
+
+    Args:
+        text (`str`):
+            Any text.
+
+    Returns:
+        `str`: the text with every lone surrogate replaced.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _document_id(document: Mapping[str, Any]) -> str:
     id = document.get("id")
     if isinstance(id, bool) or not isinstance(id, str | int) or id == "":

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .base import Passage, SearchError, check_search
+from .base import Passage, SearchError, check_search, well_formed
 from .forking import ForkGuard
 from .identity import RetrieverIdentity, fingerprint_of
 from .java import java_class
@@ -80,7 +80,7 @@ class BM25Retriever:
             return []
         if stand_in := self._fork_guard.stand_in(self):
             return stand_in.search(queries, k)
-        java_queries = [_java_text(query) for query in queries]
+        java_queries = [well_formed(query) for query in queries]
         k = min(k, self._size)
         try:
             return self._search_batch(java_queries, k)
@@ -211,11 +211,6 @@ def _search_failures() -> tuple[type[Exception], ...]:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _java_text(text: str) -> str:
-    """The text with every lone surrogate replaced: Java's strings come by UTF-16, which cannot carry one."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _passage(hit: Any) -> Passage:

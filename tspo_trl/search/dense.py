@@ -17,6 +17,7 @@ from .base import Passage, SearchError, check_search
 from .dense_checks import check_dimension, check_encoder_file, check_vectors
 from .dense_index import DOCID_FILE, INDEX_FILE
 from .encoder import Encoder
+from .forking import ForkGuard
 from .identity import RetrieverIdentity, fingerprint_of
 from .java import import_pyserini
 from .passages import CorpusPassages, LinesFile, PassageSource, open_passages
@@ -32,7 +33,8 @@ class DenseRetriever:
     Search a FAISS index that `tspo-trl index --dense` or Pyserini made, or one such as Search-R1's `e5_Flat.index`.
 
     One retriever may be used from several threads, which take turns. It can be pickled: the copy opens everything
-    again. Opening it encodes a few passages and compares them with the vectors of the index.
+    again. In a process that was forked after it was made it searches by way of a new process, which holds an index of
+    its own. Opening it encodes a few passages and compares them with the vectors of the index.
 
     Args:
         index (`str` or `os.PathLike`):
@@ -86,6 +88,7 @@ class DenseRetriever:
         check_vectors(self.index, faiss_index, encoder, self._read)
         self._searcher = _searcher_class()(faiss_index, _PyseriniEncoder(encoder), faiss_device=faiss_device)
         self._lock = threading.Lock()
+        self._fork_guard = ForkGuard()
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage] | None]:
         """
@@ -109,6 +112,8 @@ class DenseRetriever:
         check_search(queries, k)
         if not queries:
             return []
+        if stand_in := self._fork_guard.stand_in(self):
+            return stand_in.search(queries, k)
         keys = [str(position) for position in range(len(queries))]
         try:
             with self._lock:

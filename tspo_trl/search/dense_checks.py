@@ -18,7 +18,9 @@ logger = logging.getLogger(__name__)
 # Median cosine between a passage's vector now and in the index. Measured with all-MiniLM-L6-v2: the same encoder in
 # bfloat16 or float16 at least 0.9999, a prefix too many 0.947 to 0.995, other pooling 0.22 to 0.84. Vectors compressed
 # to an eighth of a byte a dimension: 0.87, in the worst of 2,000 draws 0.81, so only gross mistakes are told there.
-EXACT_COSINE = 0.999
+# Text that was put together in another way, and a prefix, which is harmless for passages, stay above 0.98.
+SAME_COSINE = 0.999
+EXACT_COSINE = 0.98
 COMPRESSED_COSINE = 0.7
 _EXACT_INDEXES = ("IndexFlat", "IndexFlatIP", "IndexHNSWFlat", "IndexIVFFlat")
 _NOT_COMPARED = ("dtype", "preset")
@@ -113,6 +115,14 @@ def check_vectors(
             f"index {index} does not fit {encoder!r}: between its vectors and those of the encoder for the same "
             f"passages the median cosine is {cosine:.4f}, and {needed} is needed. Likely causes: another pooling, "
             "another prefix, another model, or passages of another corpus."
+        )
+    if needed == EXACT_COSINE and cosine < SAME_COSINE:
+        logger.warning(
+            "index %s is not quite what %r makes of its passages: the median cosine is %.4f. Likely causes: another "
+            "prefix, another maximum length, or passages that were put together from title and text in another way.",
+            index,
+            encoder,
+            cosine,
         )
 
 

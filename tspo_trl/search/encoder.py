@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from .base import well_formed
+
 if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
@@ -154,7 +156,7 @@ class Encoder:
 
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
-        valid = [_valid_unicode(text) for text in texts]
+        valid = [well_formed(text) for text in texts]
         with self._lock:  # a tokenizer refuses to be used by two threads at once
             vectors = self._network.encode(
                 valid, prompt=prefix, batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True
@@ -255,8 +257,3 @@ def _pooling_of(network: "SentenceTransformer") -> str | None:
             mode: Any = module.pooling_mode
             return mode if isinstance(mode, str) else "+".join(mode)
     return None
-
-
-def _valid_unicode(text: str) -> str:
-    """The text with every lone surrogate replaced: tokenizers take none, and a model may write one."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -31,6 +31,7 @@ Outcome = list[Passage] | RequestError  # of a query: its passages, or why there
 _LONGEST_WAIT = 30.0  # seconds, between two attempts
 _HEALTH_TIMEOUT = 5.0  # seconds
 _RETRIED_STATUS = {408, 429}  # and all from 500
+_NOT_OF_A_QUERY = {401, 403, 404, 405}  # which no query is the cause of
 
 
 class RemoteRetriever:
@@ -43,7 +44,7 @@ class RemoteRetriever:
     A request is repeated after connection errors, timeouts, the statuses 408, 429 and from 500, and answers that
     cannot be read: at once at a replica that it has not tried, else after a wait that doubles each time. When the
     servers keep answering a request with an error status, its queries are asked one by one, once each, because one of
-    them may be the cause. A query that still has no answer is `None`.
+    them may be the cause (of 401, 403, 404 and 405 none is). A query that still has no answer is `None`.
 
     A search takes at most `2 * (max_retries + 1) * timeout` seconds plus the waits (`max_retries` of at most 30 s),
     times the number of requests divided by `max_concurrency`, rounded up.
@@ -60,8 +61,9 @@ class RemoteRetriever:
             Requests that one search has under way at the same time.
         timeout (`float`, *optional*, defaults to `30.0`):
             Seconds for a request, from connecting to the last byte of the answer.
-        max_retries (`int`, *optional*, defaults to `3`):
-            How often a request is repeated, at other replicas included.
+        max_retries (`int`, *optional*, defaults to `5`):
+            How often a request is repeated, at other replicas included. With the default waits this bridges up to 15
+            seconds in which no server is there; raise it where a restart takes longer.
         backoff (`float`, *optional*, defaults to `0.5`):
             Seconds of the first wait. It doubles up to 30 s, and each wait is shortened at random by up to a half.
         set_aside (`float`, *optional*, defaults to `30.0`):
@@ -81,7 +83,7 @@ class RemoteRetriever:
         batch_size: int = 64,
         max_concurrency: int = 8,
         timeout: float = 30.0,
-        max_retries: int = 3,
+        max_retries: int = 5,
         backoff: float = 0.5,
         set_aside: float = 30.0,
         token: str | None = None,
@@ -215,7 +217,7 @@ class RemoteRetriever:
         except RequestError as error:
             self._counters["failed_requests"] += 1
             logger.warning("A request of %d queries is given up: %s", len(queries), error)
-            if isinstance(error, StatusError) and len(queries) > 1:
+            if isinstance(error, StatusError) and error.status not in _NOT_OF_A_QUERY and len(queries) > 1:
                 return await self._ask_one_by_one(client, queries, k)
             return [error] * len(queries)
 

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from .base import Passage, SearchError
+from .base import Passage, SearchError, well_formed
 from .identity import RetrieverIdentity, fingerprint_of
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -212,15 +212,10 @@ def _fingerprint(model: str) -> str | None:
 
 def _pairs(queries: Sequence[str], candidates: Sequence[list[Passage] | None]) -> list[tuple[str, str]]:
     return [
-        (_encodable(query), _encodable(passage.contents))
+        (well_formed(query), well_formed(passage.contents))
         for query, found in zip(queries, candidates, strict=True)
         for passage in found or []
     ]
-
-
-def _encodable(text: str) -> str:
-    """The text with every lone surrogate replaced: tokenizers refuse what UTF-8 cannot carry."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _ranked(passages: list[Passage], scores: list[float]) -> list[Passage]:

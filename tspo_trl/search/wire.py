@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .base import Passage
+from .base import Passage, well_formed
 from .identity import RetrieverIdentity
 
 
@@ -26,7 +26,7 @@ def encode_request(queries: Sequence[str], k: int) -> bytes:
     Returns:
         `bytes`: JSON. It always asks for scores: without them the original server fails.
     """
-    request = {"queries": [_well_formed(query) for query in queries], "topk": k, "return_scores": True}
+    request = {"queries": [well_formed(query) for query in queries], "topk": k, "return_scores": True}
     return json.dumps(request, ensure_ascii=False).encode()
 
 
@@ -96,7 +96,7 @@ def _passage(item: Any) -> Passage:
         title, text = _title_and_text({name: value for name, value in document.items() if value is not None})
     except ValueError as error:
         raise ValueError(f"a document of the answer {error}") from error
-    return Passage(_id(document), _well_formed(title), _well_formed(text), _score(item.get("score")))
+    return Passage(_id(document), well_formed(title), well_formed(text), _score(item.get("score")))
 
 
 def _title_and_text(document: dict[str, Any]) -> tuple[str, str]:
@@ -108,7 +108,7 @@ def _title_and_text(document: dict[str, Any]) -> tuple[str, str]:
 
 def _id(document: dict[str, Any]) -> str:
     id = document.get("id")
-    return _well_formed(str(id)) if isinstance(id, str | int) and not isinstance(id, bool) else ""
+    return well_formed(str(id)) if isinstance(id, str | int) and not isinstance(id, bool) else ""
 
 
 def _score(score: Any) -> float | None:
@@ -119,8 +119,3 @@ def _score(score: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _well_formed(text: str) -> str:
-    """The text with every lone surrogate replaced: neither UTF-8 nor a tokenizer can take one."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

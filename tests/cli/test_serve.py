@@ -1,0 +1,187 @@
+"""`tspo-trl serve` as a user runs it: a Search-R1 client, the options, and how it ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from tspo_trl.cli.main import main
+
+COMMAND = [sys.executable, "-m", "tspo_trl.cli.main", "serve"]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TSPO_TRL_TOKEN"}
+
+
+@contextmanager
+def serving(*options, **environment):
+    """Start a server on a free port; give its process and its URL."""
+    process = subprocess.Popen(
+        [*COMMAND, "--port", "0", *map(str, options)],
+        env=ENVIRONMENT | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline()
+        assert re.fullmatch(r"Listening on http://[\d.]+:\d+\n", line), process.stderr.read()
+        yield process, line.split()[-1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def session_with(token):
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {token}"
+    return session
+
+
+@pytest.fixture(scope="module")
+def server(index_path):
+    """A server over the six passages with all defaults, and its URL."""
+    with serving("--index", index_path) as (_, url):
+        yield url
+
+
+def search_r1_request(url, queries, **fields):
+    """What Search-R1's rollout sends."""
+    response = requests.post(f"{url}/retrieve", json={"queries": queries, **fields}, timeout=60)
+    response.raise_for_status()
+    return response.json()["result"]
+
+
+def search_r1_passages(results):
+    """What Search-R1's rollout makes of one query's answer: `Doc i(Title: ...) ...`."""
+    text = ""
+    for number, item in enumerate(results, start=1):
+        title, *lines = item["document"]["contents"].split("\n")
+        text += f"Doc {number}(Title: {title}) " + "\n".join(lines) + "\n"
+    return text
+
+
+def test_a_search_r1_rollout_gets_its_passages(server):
+    queries = ["capital of France", "longest river of Mount Fumaiolo"]
+    results = search_r1_request(server, queries, topk=1, return_scores=True)
+    assert [search_r1_passages(result) for result in results] == [
+        'Doc 1(Title: "Paris") Paris is the capital of France. It lies on the Seine.\n',
+        'Doc 1(Title: "Tiber") The Tiber is a river in Italy. It rises at Mount Fumaiolo.\n',
+    ]
+
+
+def test_scores_are_numbers_best_first(server):
+    [results] = search_r1_request(server, ["river in France"], topk=3, return_scores=True)
+    scores = [item["score"] for item in results]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] > 0
+
+
+def test_without_scores_documents_are_bare(server):
+    [[document]] = search_r1_request(server, ["capital of Spain"], topk=1, return_scores=False)
+    assert document == {
+        "id": "2",
+        "title": '"Madrid"',
+        "text": "Madrid is the capital of Spain. It lies on the Manzanares.",
+        "contents": '"Madrid"\nMadrid is the capital of Spain. It lies on the Manzanares.',
+    }
+
+
+@pytest.mark.parametrize("topk", [None, 0])
+def test_without_topk_three_passages_come(server, topk):
+    [results] = search_r1_request(server, ["capital"], topk=topk, return_scores=True)
+    assert len(results) == 3
+
+
+@pytest.mark.parametrize("query", ["", "zzzz", "\ud800", "!?*:()[]{}"])
+def test_a_query_without_a_hit_finds_nothing(server, query):
+    assert search_r1_request(server, [query], topk=3, return_scores=True) == [[]]
+
+
+def test_no_queries_give_no_results(server):
+    assert search_r1_request(server, [], topk=3, return_scores=True) == []
+
+
+def test_health_tells_the_index(server):
+    health = requests.get(f"{server}/healthz", timeout=60).json()
+    assert health["status"] == "ok"
+    assert health["retriever"]["name"] == "BM25Retriever"
+    assert len(health["retriever"]["fingerprint"]) == 64
+
+
+def test_it_listens_on_loopback_only(server):
+    assert server.startswith("http://127.0.0.1:")
+
+
+def test_ctrl_c_ends_it_with_status_0_and_no_complaint(index_path):
+    with serving("--index", index_path) as (process, _):
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_options_set_the_default_top_k_the_limits_and_the_token(index_path, tmp_path):
+    (tmp_path / "token").write_text("s3cret\n")
+    options = ["--top-k", 2, "--max-queries", 2, "--max-query-length", 20, "--max-body-size", 200, "--max-top-k", 4]
+    bodies = [["capital"], ["a"] * 3, ["x" * 21], ["x" * 200]]
+    with (
+        serving("--index", index_path, "--token-file", tmp_path / "token", *options) as (_, url),
+        session_with("s3cret") as session,
+    ):
+        responses = [session.post(f"{url}/retrieve", json={"queries": queries}) for queries in bodies]
+        assert [response.status_code for response in responses] == [200, 413, 422, 413]
+        assert len(responses[0].json()["result"][0]) == 2
+        assert session.post(f"{url}/retrieve", json={"queries": ["a"], "topk": 5}).status_code == 422
+        assert requests.get(f"{url}/stats", timeout=60).status_code == 401
+
+
+def test_beyond_loopback_a_token_from_the_environment_satisfies_and_sigterm_ends_it(index_path):
+    with serving("--index", index_path, "--host", "0.0.0.0", TSPO_TRL_TOKEN="s3cret") as (process, url):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        statuses = [session_with(token).get(f"{url}/stats", timeout=60).status_code for token in ("s3cret", "wrong")]
+        process.terminate()
+        errors = process.communicate(timeout=60)[1]
+    assert statuses == [200, 401]
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_beyond_loopback_without_a_token_there_is_a_warning(index_path):
+    with serving("--index", index_path, "--host", "0.0.0.0") as (process, _):
+        process.terminate()
+        errors = process.communicate(timeout=60)[1]
+    assert errors.startswith("warning: anyone who reaches http://0.0.0.0:")
+    assert "TSPO_TRL_TOKEN" in errors
+
+
+def test_a_port_in_use_is_told_in_one_line(index_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", "--index", str(index_path), "--port", str(port)]) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert re.fullmatch(rf"error: cannot listen on 127\.0\.0\.1, port {port}: .*in use.*--port\.\n", errors)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "There is nothing to search"),
+        (["--index", "/nowhere"], "index /nowhere does not exist"),
+        (["--index", "/nowhere", "--port", "65536"], "port is 65536"),
+        (["--index", "/nowhere", "--max-queries", "0"], "max_queries is 0"),
+        (["--index", "/nowhere", "--token-file", "/dev/null"], "token-file /dev/null is empty"),
+        (["--index", "/nowhere", "--token-file", "/nowhere"], "No such file"),
+        (["--index", "/nowhere", "--host", "no such host"], "cannot listen on no such host"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_status_2(options, message, capsys):
+    assert main(["serve", "--port", "0", *options]) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith("error: ")
+    assert message in errors
+    assert errors.count("\n") == 1
