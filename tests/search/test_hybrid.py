@@ -204,7 +204,7 @@ def test_identity_holds_the_parts_and_every_setting():
         "retrievers": [part.identity.to_dict() for part in parts],
         "weights": [1.0, 1.0],
         "rrf_k": 60.0,
-        "num_candidates": 100,
+        "num_candidates": 20,
         "reranker": None,
     }
     changes = [{"weights": [1, 2]}, {"rrf_k": 10}, {"num_candidates": 50}, {"reranker": Backwards()}]

@@ -33,8 +33,9 @@ class HybridRetriever:
             Weight of each retriever, positive. All weigh 1 by default.
         rrf_k (`float`, *optional*, defaults to `60`):
             Constant of the fusion, positive: the larger, the less the first ranks stand out.
-        num_candidates (`int`, *optional*, defaults to `100`):
-            Passages that each retriever is asked for, or `k` where that is more.
+        num_candidates (`int`, *optional*, defaults to `20`):
+            Passages that each retriever is asked for, or `k` where that is more. More cost time in proportion and
+            found no more evidence among the first 3 to 5 (measured, see docs/retrieval.md).
         reranker ([`~tspo_trl.search.rerank.Reranker`], *optional*):
             Scores and orders the fused passages anew, such as
             [`~tspo_trl.search.rerank.CrossEncoderReranker`]. Its scores then are those of the passages.
@@ -49,7 +50,7 @@ class HybridRetriever:
         *,
         weights: Sequence[float] | None = None,
         rrf_k: float = 60,
-        num_candidates: int = 100,
+        num_candidates: int = 20,
         reranker: Reranker | None = None,
     ):
         self.retrievers = list(retrievers)
