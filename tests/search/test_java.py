@@ -154,15 +154,36 @@ def test_a_module_that_the_runtime_lacks_is_not_asked_for():
     assert [option for option in _jvm_options(wanted, full, "1g") if option in wanted] == wanted
 
 
-def test_the_heap_is_bounded_by_default_argument_and_environment(run_python):
-    program = """
+@pytest.mark.parametrize(
+    ("argument", "environment", "megabytes"),
+    [("", {}, 1024), ("", {"TSPO_TRL_JAVA_HEAP": "512m"}, 512), ("'256m'", {"TSPO_TRL_JAVA_HEAP": "512m"}, 256)],
+)
+def test_the_heap_is_bounded_by_default_argument_and_environment(run_python, argument, environment, megabytes):
+    program = f"""
 from tspo_trl.search.java import ensure_java, java_class
-ensure_java({})
+ensure_java({argument})
 print(java_class("java.lang.Runtime").getRuntime().maxMemory() // 2**20)
 """
-    assert int(run_python(program.format(""))) == 1024
-    assert int(run_python(program.format(""), TSPO_TRL_JAVA_HEAP="512m")) == 512
-    assert int(run_python(program.format("'256m'"), TSPO_TRL_JAVA_HEAP="512m")) == 256
+    # Java keeps a twentieth to itself.
+    assert 0.93 * megabytes <= int(run_python(program, **environment)) <= megabytes
+
+
+PRINT_COLLECTORS = """
+import jnius_config
+jnius_config.add_options({options})
+from tspo_trl.search.java import ensure_java
+ensure_java()
+print([option for option in jnius_config.get_options() if option.endswith("GC")])
+"""
+
+
+def test_memory_is_collected_by_the_collector_that_never_grows(run_python):
+    assert run_python(PRINT_COLLECTORS.format(options="")) == "['-XX:+UseSerialGC']"
+
+
+def test_a_collector_that_somebody_chose_is_kept(run_python):
+    assert run_python(PRINT_COLLECTORS.format(options="'-XX:+UseG1GC'")) == "['-XX:+UseG1GC']"
+    assert run_python(PRINT_COLLECTORS.format(options=""), JAVA_TOOL_OPTIONS="-XX:+UseG1GC") == "[]"
 
 
 def test_a_heap_that_somebody_set_already_is_kept(run_python):
