@@ -1,11 +1,16 @@
-"""Helpers that make a corpus, an index, and a Python process of its own."""
+"""Helpers that make a corpus, an index, a Python process of its own, and servers with clients for them."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from tspo_trl.search.remote import RemoteRetriever
+
+from .fault_server import FaultServer
 
 JAVA_VARIABLES = ("JAVA_HOME", "JDK_HOME", "JRE_HOME", "JVM_PATH", "TSPO_TRL_JAVA_HEAP", "OPENAI_API_KEY")
 
@@ -62,3 +67,40 @@ def run_python(clean_environment):
         return result.stdout.strip()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def processes():
+    servers = [FaultServer(), FaultServer()]
+    yield servers
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def servers(processes):
+    """Two servers that answer normally until told otherwise."""
+    for server in processes:
+        server.control()
+    return processes
+
+
+@pytest.fixture
+def server(servers):
+    return servers[0]
+
+
+@pytest.fixture
+def connect():
+    """Makes retrievers that lose no time, and closes them."""
+    with contextlib.ExitStack() as stack:
+        options = {"timeout": 10.0, "max_retries": 2, "backoff": 0.01}
+        yield lambda *urls, **changes: stack.enter_context(RemoteRetriever(urls, **{**options, **changes}))
+
+
+@pytest.fixture
+def dead_url():
+    """A server that is not there."""
+    server = FaultServer()
+    server.kill()
+    return server.url

@@ -1,121 +1,20 @@
-"""The retrieval server over real HTTP: Search-R1's protocol, limits, merging, failures and a graceful stop."""
+"""The retrieval server over real HTTP: Search-R1's protocol, merging, failures, statistics and a graceful stop."""
 
 import asyncio
-import contextlib
-import json
 import resource
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from urllib.parse import urlparse
 
 import aiohttp
 import pytest
 import requests
 
-from tspo_trl import __version__
-from tspo_trl.search import RetrieverIdentity
 from tspo_trl.search.batching import BatchingSearcher
-from tspo_trl.search.server import RequestLimits, create_app
 from tspo_trl.search.server_statistics import ServerStatistics
 
-ECHO_SERVER = Path(__file__).with_name("echo_server.py")
-TOKEN = "s3cret"
-
-
-class Server:
-    """A server in a process of its own, and what a test asks of it."""
-
-    def __init__(self, **settings):
-        command = [sys.executable, str(ECHO_SERVER), json.dumps(settings)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, preexec_fn=lower_file_limit, **pipes)
-        self.url = self.process.stdout.readline().split()[-1]
-        self.address = (urlparse(self.url).hostname, urlparse(self.url).port)
-
-    def post(self, body, **kwargs):
-        return requests.post(f"{self.url}/retrieve", data=body, timeout=60, **kwargs)
-
-    def retrieve(self, queries, **fields):
-        return requests.post(f"{self.url}/retrieve", json={"queries": queries, **fields}, timeout=60)
-
-    @contextlib.contextmanager
-    def held_up(self):
-        """Keep the retriever busy, so that queries have to wait; the future of the search that does it."""
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as client:
-            gate, calls = Path(folder, "gate"), self.calls()
-            response = client.submit(self.retrieve, [f"until {gate}"])
-            wait_until(lambda: self.calls() > calls)
-            try:
-                yield response
-            finally:
-                gate.touch()
-
-    def retrieve_at_once(self, *bodies):
-        """Send all of these requests while the retriever is busy, so that they wait together."""
-        with ThreadPoolExecutor(len(bodies)) as clients:
-            with self.held_up():
-                responses = [clients.submit(self.retrieve, **body) for body in bodies]
-                wait_until(lambda: self.waiting() + count_refused(bodies, responses) == count_queries(bodies))
-            return [response.result() for response in responses]
-
-    def calls(self):
-        return self.stats()["retriever"]["calls"]
-
-    def waiting(self):
-        return self.stats()["waiting_queries"]
-
-    def stats(self):
-        return requests.get(f"{self.url}/stats", timeout=60).json()
-
-    def accepts_connections(self):
-        with socket.socket() as connection:
-            return connection.connect_ex(self.address) == 0
-
-    def send_bytes(self, data):
-        """Send bytes over a connection of their own and return what comes back until it ends or pauses."""
-        with socket.create_connection(self.address, timeout=5) as connection:
-            connection.sendall(data)
-            return connection.recv(65536)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
-
-
-def lower_file_limit():
-    """To 256 open files, fewer than the connections that a server has to hold; it may raise it again."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
-
-
-def count_queries(bodies):
-    return sum(len(body["queries"]) for body in bodies)
-
-
-def count_refused(bodies, responses):
-    return count_queries(body for body, response in zip(bodies, responses, strict=True) if response.done())
-
-
-@contextlib.contextmanager
-def running(**settings):
-    server = Server(**settings)
-    try:
-        yield server
-    finally:
-        server.process.kill()
-        server.process.communicate()
+from .server_process import found, running, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -124,30 +23,11 @@ def server():
         yield server
 
 
-@pytest.fixture(scope="module")
-def strict_server():
-    limits = {"max_queries": 3, "max_query_length": 20, "max_body_size": 300, "max_top_k": 5}
-    with running(limits=limits) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def closed_server():
-    with running(token=TOKEN) as server:
-        yield server
-
-
 @pytest.fixture
 def own_server():
     """For tests that count what it did, or stop it."""
     with running(stop_timeout=5) as server:
         yield server
-
-
-def found(response):
-    """The query that each list of documents belongs to."""
-    assert response.status_code == 200, response.text
-    return [documents[0]["title"].strip('"') for documents in response.json()["result"]]
 
 
 def test_with_return_scores_each_item_is_a_document_and_its_score(server):
@@ -196,76 +76,6 @@ def test_unknown_fields_are_passed_over(server):
 
 def test_the_content_type_does_not_matter(server):
     assert found(server.post(b'{"queries": ["river"]}', headers={"Content-Type": "text/plain"})) == ["river"]
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "detail"),
-    [
-        (b"", 400, "not valid JSON"),
-        (b'{"queries": ["a"', 400, "not valid JSON"),
-        (b"\xff\x00\xfe junk", 400, "not valid JSON"),
-        (b"[" * 100_000, 400, "not valid JSON"),
-        (b'["a"]', 422, "the body is ['a']"),
-        (b"{}", 422, "queries is missing"),
-        (b'{"queries": "a"}', 422, "queries is 'a'"),
-        (b'{"queries": ["a", 3]}', 422, "queries[1] is 3"),
-        (b'{"queries": ["a", null]}', 422, "queries[1] is None"),
-        (b'{"queries": [], "topk": "3"}', 422, "topk is '3'"),
-        (b'{"queries": [], "topk": true}', 422, "topk is True"),
-        (b'{"queries": [], "topk": NaN}', 422, "topk is nan"),
-        (b'{"queries": [], "topk": -1}', 422, "topk is -1: it may be from 1 to 100"),
-        (b'{"queries": [], "topk": 101}', 422, "topk is 101: it may be from 1 to 100"),
-        (b'{"queries": [], "return_scores": "yes"}', 422, "return_scores is 'yes'"),
-        (b'{"queries": "\\ud800"}', 422, "queries is '\\ud800'"),
-    ],
-)
-def test_a_wrong_body_is_refused_with_the_reason(server, body, status, detail):
-    response = server.post(body)
-    assert response.status_code == status
-    assert detail in response.json()["detail"]
-
-
-@pytest.mark.parametrize(
-    ("request_fields", "status", "detail"),
-    [
-        ({"queries": ["a"] * 4}, 413, "queries has 4 items and may have 3"),
-        ({"queries": ["a", "x" * 21]}, 422, "queries[1] has 21 characters and may have 20"),
-        ({"queries": ["a"], "topk": 6}, 422, "topk is 6: it may be from 1 to 5"),
-        ({"queries": ["x" * 284]}, 413, "The body has 301 bytes and may have 300"),
-    ],
-)
-def test_what_exceeds_a_limit_is_refused_with_its_size_and_the_limit(strict_server, request_fields, status, detail):
-    response = strict_server.retrieve(**request_fields)
-    assert response.status_code == status
-    assert detail in response.json()["detail"]
-
-
-def test_what_just_keeps_the_limits_is_served(strict_server):
-    assert found(strict_server.retrieve(["x" * 20] * 3, topk=5)) == ["x" * 20] * 3
-
-
-def test_a_body_of_unknown_length_is_limited_too(strict_server):
-    response = strict_server.post(iter([b'{"queries": ["a"]}' + b" " * 100] * 3))
-    assert response.status_code == 413
-    assert "more than 300 bytes" in response.json()["detail"]
-
-
-def test_a_huge_announced_length_is_refused_before_the_body_comes(strict_server):
-    answer = strict_server.send_bytes(b"POST /retrieve HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n{")
-    assert answer.startswith(b"HTTP/1.1 413 ")
-
-
-def test_an_announced_length_that_is_too_short_gives_malformed_json(server):
-    body = b'{"queries": ["river"]}'
-    answer = server.send_bytes(b"POST /retrieve HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n" + body)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-
-
-def test_binary_junk_in_place_of_http_leaves_the_server_alive(server):
-    for seed in range(20):
-        answer = server.send_bytes(bytes((seed * 37 + position * 101) % 256 for position in range(500)) + b"\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 400 ")
-    assert found(server.retrieve(["river"], topk=1)) == ["river"]
 
 
 @pytest.mark.parametrize(
@@ -362,40 +172,6 @@ def test_an_exception_reaches_only_the_request_that_caused_it(server):
     assert [response.status_code for response in responses] == [200, 500, 200]
 
 
-def test_more_waiting_queries_than_allowed_are_503_with_a_time_to_retry():
-    with running(max_waiting=2) as server:
-        responses = server.retrieve_at_once(*({"queries": ["a", "b"]} for _ in range(3)))
-    refused = [response for response in responses if response.status_code == 503]
-    assert len(refused) == 2
-    assert refused[0].headers["Retry-After"] == "1"
-    assert "2 queries are waiting and 2 may" in refused[0].json()["detail"]
-
-
-@pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer ", TOKEN, f"Basic {TOKEN}", "Bearer \xe9"])
-@pytest.mark.parametrize("path", ["retrieve", "stats", "metrics"])
-def test_without_the_token_nothing_is_told(closed_server, path, header):
-    method = "POST" if path == "retrieve" else "GET"
-    headers = {"Authorization": header} if header else {}
-    response = requests.request(method, f"{closed_server.url}/{path}", headers=headers, data=b"{", timeout=60)
-    assert response.status_code == 401
-    assert response.headers["WWW-Authenticate"] == "Bearer"
-    assert "Authorization: Bearer" in response.json()["detail"]
-
-
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
-def test_with_the_token_all_is_open(closed_server, scheme):
-    headers = {"Authorization": f"{scheme} {TOKEN}"}
-    assert found(closed_server.post(b'{"queries": ["river"]}', headers=headers)) == ["river"]
-    for path in ("stats", "metrics"):
-        assert requests.get(f"{closed_server.url}/{path}", headers=headers, timeout=60).status_code == 200
-
-
-def test_health_needs_no_token_and_tells_what_is_searched(closed_server):
-    response = requests.get(f"{closed_server.url}/healthz", timeout=60)
-    identity = RetrieverIdentity("EchoRetriever").to_dict()
-    assert response.json() == {"status": "ok", "retriever": identity, "version": __version__}
-
-
 def test_stats_and_metrics_count_exactly(own_server):
     for body in ({"queries": ["a", "b"]}, {"queries": ["c"]}, {"queries": ["fail", "d"]}, {"queries": []}, {}):
         own_server.retrieve(**{"queries": None, **body})
@@ -455,20 +231,3 @@ def test_a_search_that_hangs_is_abandoned_at_the_stop():
     with running(stop_timeout=1) as server, server.held_up():
         assert server.stop() == 1
         assert "abandoned" in server.process.stderr.read()
-
-
-@pytest.mark.parametrize("limit", ["max_queries", "max_query_length", "max_body_size", "max_top_k"])
-def test_a_limit_below_one_is_refused_by_name(limit):
-    with pytest.raises(ValueError, match=f"^{limit} is 0"):
-        RequestLimits(**{limit: 0})
-
-
-@pytest.mark.parametrize("default_top_k", [0, 101])
-def test_a_default_top_k_out_of_range_is_refused(default_top_k):
-    with pytest.raises(ValueError, match=f"^default_top_k is {default_top_k}: .* 100"):
-        create_app(None, default_top_k=default_top_k)
-
-
-def test_an_empty_token_is_refused():
-    with pytest.raises(ValueError, match=r"^token is empty"):
-        create_app(None, token=" ")
