@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from .serving import serving
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ONE_PROCESS = ["--cpu", "--num_processes", "1"]
 TWO_PROCESSES = ["--multi_gpu", "--num_processes", "2"]  # with `--use_cpu` in the script: gloo on the CPU
@@ -21,11 +23,11 @@ def questions_path(tmp_path):
     return path
 
 
-def run_train(launcher, index, questions, model, output, *arguments):
+def run_train(launcher, search, questions, model, output, *arguments):
     """Runs `accelerate launch examples/train.py` for two steps of short rollouts."""
     launch = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", *launcher]
     script = [
-        str(EXAMPLES / "train.py"), "--model_name_or_path", model, "--index", index, "--train_file", questions,
+        str(EXAMPLES / "train.py"), "--model_name_or_path", model, *search, "--train_file", questions,
         "--output_dir", output, "--max_steps", "2", "--logging_steps", "1", "--per_device_train_batch_size", "8",
         "--num_generations", "4", "--max_turns", "2", "--max_turn_length", "24", "--max_feedback_length", "60",
         "--max_completion_length", "200", "--search_top_k", "1", "--use_cpu", "--bf16", "False", "--report_to", "none",
@@ -45,7 +47,7 @@ def read(path):
 def test_accelerate_launch_trains_on_json_lines(
     tmp_path, launcher, rollouts, index_path, questions_path, searching_model_path
 ):
-    result = run_train(launcher, index_path, questions_path, searching_model_path, tmp_path / "out")
+    result = run_train(launcher, ["--index", index_path], questions_path, searching_model_path, tmp_path / "out")
     assert result.returncode == 0, result.stderr[-3000:]
     for step in (1, 2):
         records = read(tmp_path / "out" / "trajectories" / f"step_{step:06d}.jsonl")
@@ -54,11 +56,29 @@ def test_accelerate_launch_trains_on_json_lines(
 
 
 @pytest.mark.slow
+def test_two_processes_train_on_one_server_with_one_cache(tmp_path, index_path, questions_path, searching_model_path):
+    with serving("--index", index_path) as (_, url):
+        search = ["--retriever_url", url, "--retriever_cache", tmp_path / "cache.sqlite"]
+        result = run_train(TWO_PROCESSES, search, questions_path, searching_model_path, tmp_path / "out")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "search/cache_hit_rate" in result.stdout
+    records = read(tmp_path / "out" / "trajectories" / "step_000002.jsonl")
+    assert len(records) == 16
+    assert "search_failed" not in {record["end_reason"] for record in records}
+
+
+@pytest.mark.slow
 def test_settings_are_read_from_a_yaml_file(tmp_path, index_path, questions_path, searching_model_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("alpha: 0.25\ncredit: prefix\nreward_funcs: [exact_match, format]\n", encoding="utf-8")
     result = run_train(
-        ONE_PROCESS, index_path, questions_path, searching_model_path, tmp_path / "out", "--config", recipe
+        ONE_PROCESS,
+        ["--index", index_path],
+        questions_path,
+        searching_model_path,
+        tmp_path / "out",
+        "--config",
+        recipe,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "rewards/format_reward/mean" in result.stdout
@@ -68,7 +88,8 @@ def test_settings_are_read_from_a_yaml_file(tmp_path, index_path, questions_path
 
 @pytest.mark.slow
 def test_missing_index_is_refused_before_the_model_loads(tmp_path, questions_path):
-    result = run_train(ONE_PROCESS, tmp_path / "no-index", questions_path, "no-such-model", tmp_path / "out")
+    search = ["--index", tmp_path / "no-index"]
+    result = run_train(ONE_PROCESS, search, questions_path, "no-such-model", tmp_path / "out")
     assert result.returncode != 0
     assert "no-index does not exist. Build one with `tspo-trl index" in result.stderr
 

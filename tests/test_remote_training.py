@@ -1,34 +1,20 @@
 """Training against a real server process: the same run as with the index at hand, and one that survives its server."""
 
 import math
-import subprocess
-import sys
-from contextlib import contextmanager
 
 import pytest
 import torch
 from transformers import TrainerCallback
 
-from tspo_trl.search.cache import CachedRetriever
-from tspo_trl.search.remote import RemoteRetriever
+from tspo_trl.search import CachedRetriever, RemoteRetriever
 
-
-@contextmanager
-def serving(index):
-    """`tspo-trl serve` in a process of its own: the process and its URL."""
-    command = [sys.executable, "-m", "tspo_trl.cli.main", "serve", "--index", str(index), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process, process.stdout.readline().split()[-1]
-    finally:
-        process.kill()
-        process.wait()
+from .serving import serving
 
 
 def test_a_served_index_trains_the_same_model_as_the_index_itself(make_trainer, index_path):
     local = make_trainer()
     local.train()
-    with serving(index_path) as (_, url), RemoteRetriever(url) as remote:
+    with serving("--index", index_path) as (_, url), RemoteRetriever(url) as remote:
         served = make_trainer(trainer_kwargs={"retriever": remote})
         served.train()
     pairs = zip(local.model.parameters(), served.model.parameters(), strict=True)
@@ -36,7 +22,7 @@ def test_a_served_index_trains_the_same_model_as_the_index_itself(make_trainer, 
 
 
 def test_what_client_and_cache_count_is_logged(make_trainer, index_path):
-    with serving(index_path) as (_, url), RemoteRetriever(url) as remote:
+    with serving("--index", index_path) as (_, url), RemoteRetriever(url) as remote:
         trainer = make_trainer(trainer_kwargs={"retriever": CachedRetriever(remote)}, max_steps=3)
         trainer.train()
     logs = [entry for entry in trainer.state.log_history if "search/queries" in entry]
@@ -50,7 +36,7 @@ def test_what_client_and_cache_count_is_logged(make_trainer, index_path):
 
 
 def test_a_run_survives_the_death_of_its_server(make_trainer, index_path):
-    with serving(index_path) as (process, url):
+    with serving("--index", index_path) as (process, url):
         remote = RemoteRetriever(url, timeout=2.0, max_retries=1, backoff=0.01, set_aside=0.0)
 
         class KillServer(TrainerCallback):

@@ -6,7 +6,10 @@ import pytest
 
 from tspo_trl.cli import doctor
 from tspo_trl.cli.main import main
+from tspo_trl.search import build_index
 from tspo_trl.search.arguments import RetrieverArguments
+
+from ..serving import serving
 
 
 def test_names_versions_java_gpu_and_index_when_all_is_well(index_path, capsys):
@@ -58,6 +61,18 @@ def test_a_build_for_cuda_that_finds_no_gpu_fails(monkeypatch):
     [finding] = doctor.check_gpu()
     assert finding.status == "fail"
     assert "nvidia-smi" in finding.remedy
+
+
+def test_servers_of_different_indexes_fail(index_path, tmp_path):
+    other = tmp_path / "corpus.jsonl"
+    other.write_text('{"id": "1", "contents": "another corpus"}\n', encoding="utf-8")
+    build_index(other, tmp_path / "other")
+    with serving("--index", index_path) as (_, one), serving("--index", tmp_path / "other") as (_, two):
+        findings = list(doctor.check_servers([one, two]))
+        same = list(doctor.check_servers([one, one]))
+    assert [finding.status for finding in findings] == ["ok", "ok", "fail"]
+    assert findings[2].remedy == "Give all of them a copy of the same index."
+    assert [finding.status for finding in same] == ["ok", "ok"]
 
 
 def test_a_server_that_is_not_there_fails():

@@ -2,8 +2,18 @@
 
 import pytest
 
-from tspo_trl.search import BM25Retriever
+from tspo_trl.search import (
+    BM25Retriever,
+    CachedRetriever,
+    DenseRetriever,
+    HybridRetriever,
+    RemoteRetriever,
+    build_dense_index,
+)
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
+from tspo_trl.search.encoder import Encoder
+
+from .tiny_encoder import make_tiny_encoder
 
 URL = ["http://127.0.0.1:8000"]
 
@@ -31,3 +41,49 @@ def test_an_index_is_searched_with_bm25(index_path):
     retriever = open_retriever(RetrieverArguments(index=str(index_path)))
     assert isinstance(retriever, BM25Retriever)
     assert retriever.index == index_path
+
+
+@pytest.fixture(scope="module")
+def dense_options(index_path, tmp_path_factory):
+    """A dense index over the six passages, as arguments."""
+    folder = tmp_path_factory.mktemp("dense")
+    encoder = make_tiny_encoder(folder / "encoder")
+    build_dense_index(
+        index_path.parent / "corpus.jsonl", folder / "index", Encoder(encoder, device="cpu"), show_progress=False
+    )
+    return {"index": str(index_path), "dense": str(folder / "index"), "encoder": encoder, "encoder_device": "cpu"}
+
+
+def test_a_dense_index_takes_its_passages_from_the_lucene_index(dense_options, index_path):
+    retriever = open_retriever(RetrieverArguments(**dense_options))
+    assert isinstance(retriever, DenseRetriever)
+    assert retriever.passages == index_path
+    [passages] = retriever.search(["Seine"], k=6)
+    assert {passage.title for passage in passages} == {
+        '"Paris"', '"Berlin"', '"Madrid"', '"Rome"', '"Seine"', '"Tiber"'
+    }  # fmt: skip
+
+
+def test_hybrid_searches_both_indexes(dense_options):
+    retriever = open_retriever(RetrieverArguments(**dense_options, hybrid=True))
+    assert isinstance(retriever, HybridRetriever)
+    assert [type(part) for part in retriever.retrievers] == [BM25Retriever, DenseRetriever]
+    assert retriever.reranker is None
+
+
+def test_servers_are_asked_with_the_token_of_the_environment(monkeypatch):
+    monkeypatch.setenv("TSPO_TRL_TOKEN", "secret")
+    retriever = open_retriever(RetrieverArguments(retriever_url=["http://one:8000", "http://two:8000"]))
+    assert isinstance(retriever, RemoteRetriever)
+    assert retriever.urls == ("http://one:8000", "http://two:8000")
+    assert retriever._token == "secret"
+
+
+def test_a_cache_file_keeps_results(index_path, tmp_path):
+    arguments = RetrieverArguments(index=str(index_path), retriever_cache=str(tmp_path / "cache.sqlite"))
+    first = open_retriever(arguments)
+    assert isinstance(first, CachedRetriever)
+    found = first.search(["Seine"], k=1)
+    second = open_retriever(arguments)
+    assert second.search(["Seine"], k=1) == found
+    assert second.counters() == {"cache_hits": 1, "cache_misses": 0}
