@@ -7,16 +7,23 @@ WORDS += ["who", "what", "where", "film", "born", "director"]
 POOLING_KEYS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
 
 
-def make_tiny_bert(folder, seed=0):
-    """Save a BERT of two layers and width 32, which is not told how to pool, and return its folder as a string."""
-    import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+def make_tokenizer(folder):
+    """Save a WordPiece vocabulary of a few words and all letters in a new folder, and return its tokenizer."""
+    from transformers import BertTokenizerFast
 
     letters = [*"abcdefghijklmnopqrstuvwxyz0123456789.,?!\"'-()"]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{x}" for x in letters)]
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(vocabulary)) + "\n", encoding="utf-8")
-    tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=128)
+    return BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=128)
+
+
+def make_tiny_bert(folder, seed=0):
+    """Save a BERT of two layers and width 32, which is not told how to pool, and return its folder as a string."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    tokenizer = make_tokenizer(folder)
     torch.manual_seed(seed)
     # Wide initial weights: with the usual ones all texts would have almost the same vector.
     config = BertConfig(
