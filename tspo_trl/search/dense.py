@@ -21,6 +21,7 @@ from .forking import ForkGuard
 from .identity import RetrieverIdentity, fingerprint_of
 from .java import import_pyserini
 from .passages import CorpusPassages, LinesFile, PassageSource, open_passages
+from .pretrained import check_positive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +74,7 @@ class DenseRetriever:
         nprobe: int | None = None,
         faiss_device: str = "cpu",
     ):
-        _check_counts(threads=threads, ef_search=ef_search, nprobe=nprobe)
+        check_positive(threads=threads, ef_search=ef_search, nprobe=nprobe)
         self.index, self._faiss_file, self._docid_file = _index_files(index)
         self.encoder, self.passages = encoder, Path(passages).expanduser().absolute()
         self.threads, self.ef_search, self.nprobe, self.faiss_device = threads, ef_search, nprobe, faiss_device
@@ -194,12 +195,6 @@ def _searcher_class() -> type:
             return faiss.index_cpu_to_gpu(self._faiss_gpu_resources, gpu, index_dir), range(index_dir.ntotal)
 
     return RowSearcher
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}: at least 1 is needed.")
 
 
 def _index_files(index: str | os.PathLike[str]) -> tuple[Path, Path, Path | None]:

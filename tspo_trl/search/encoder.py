@@ -15,12 +15,11 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from .base import well_formed
+from .pretrained import absolute_if_folder, check_dtype, check_positive, sentence_transformers
 
 if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
-
-DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Encoder:
         max_length: int | None = None,
     ):
         _check_arguments(preset, dtype, batch_size, max_length)
-        self.model = _absolute_folder(model)
+        self.model = absolute_if_folder(model)
         self.preset, self.device, self.dtype = preset, device, dtype
         self.batch_size, self.max_length = batch_size, max_length
         self._lock = threading.Lock()
@@ -166,7 +165,7 @@ class Encoder:
         return vectors
 
     def _own_network(self) -> "SentenceTransformer":
-        library = _library()
+        library = sentence_transformers()
         if _own_modules(self.model) is None:
             raise ValueError(
                 f"model {self.model} has no modules.json, so nothing says how it pools, and a guess would be silently "
@@ -178,7 +177,7 @@ class Encoder:
         return network
 
     def _preset_network(self, preset: EncoderPreset) -> "SentenceTransformer":
-        library = _library()
+        library = sentence_transformers()
         from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
         _check_own_pooling(self.model, self.preset, preset.pooling)
@@ -208,25 +207,8 @@ class Encoder:
 def _check_arguments(preset: str, dtype: str, batch_size: int, max_length: int | None) -> None:
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}: choose one of {', '.join(PRESETS)}.")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: at least 1 is needed.")
-    if max_length is not None and max_length < 1:
-        raise ValueError(f"max_length is {max_length}: at least one token is needed.")
-
-
-def _absolute_folder(model: str | os.PathLike[str]) -> str:
-    folder = Path(model).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else str(model)
-
-
-def _library() -> Any:
-    try:
-        import sentence_transformers
-    except ImportError as error:
-        raise ImportError("Encoding needs sentence-transformers: run `pip install tspo-trl[dense]`.") from error
-    return sentence_transformers
+    check_dtype(dtype)
+    check_positive(batch_size=batch_size, max_length=max_length)
 
 
 def _own_modules(model: str) -> list[dict[str, Any]] | None:

@@ -16,8 +16,7 @@ from typing import Any, Protocol
 
 from .base import Passage, SearchError, well_formed
 from .identity import RetrieverIdentity, fingerprint_of
-
-_DTYPES = ("float32", "bfloat16", "float16")
+from .pretrained import absolute_if_folder, check_dtype, check_positive, sentence_transformers
 
 
 class Reranker(Protocol):
@@ -90,9 +89,9 @@ class CrossEncoderReranker:
         max_length: int | None = None,
         num_candidates: int = 50,
     ):
-        _check_dtype(dtype)
-        _check_positive(batch_size=batch_size, max_length=max_length, num_candidates=num_candidates)
-        self.model = _absolute_if_folder(model)
+        check_dtype(dtype)
+        check_positive(batch_size=batch_size, max_length=max_length, num_candidates=num_candidates)
+        self.model = absolute_if_folder(model)
         self.device = device
         self.dtype = dtype
         self.batch_size = batch_size
@@ -174,30 +173,10 @@ class CrossEncoderReranker:
         return scores
 
 
-def _check_dtype(dtype: str) -> None:
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype is {dtype!r}: choose one of {', '.join(map(repr, _DTYPES))}.")
-
-
-def _check_positive(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}: it has to be at least 1.")
-
-
-def _absolute_if_folder(model: str | os.PathLike[str]) -> str:
-    path = Path(model).expanduser()
-    return str(path.absolute()) if path.is_dir() else str(model)
-
-
 def _load(model: str, device: str | None, dtype: str, max_length: int | None) -> Any:
-    try:
-        from sentence_transformers import CrossEncoder
-    except ImportError as error:
-        raise ImportError(
-            "CrossEncoderReranker needs sentence-transformers: run `pip install tspo-trl[dense]`."
-        ) from error
-    encoder = CrossEncoder(model, device=device, max_length=max_length, model_kwargs={"dtype": dtype})
+    encoder = sentence_transformers().CrossEncoder(
+        model, device=device, max_length=max_length, model_kwargs={"dtype": dtype}
+    )
     if encoder.num_labels != 1:
         raise ValueError(f"model {model} gives {encoder.num_labels} scores for a pair: a reranker needs one score.")
     return encoder
