@@ -12,6 +12,9 @@ GOOD_ROW = {"question": "What is the capital of France?", "golden_answers": ["Pa
 class NoRetriever:
     """Never asked: every case fails before."""
 
+    def search(self, queries, k):
+        raise AssertionError
+
 
 def config(tmp_path, **changes):
     return TSPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", **changes)
@@ -50,6 +53,12 @@ def build(tmp_path, rows=(GOOD_ROW,), retriever=NoRetriever(), args=None, datase
 def test_unknown_or_impossible_option_is_refused_by_the_configuration(tmp_path, option, value):
     with pytest.raises(ValueError, match=rf"`{option}` must .*{value}"):
         config(tmp_path, **{option: value})
+
+
+@pytest.mark.parametrize("retriever", ["indexes/mine", NoRetriever, object()])
+def test_what_cannot_search_is_refused(tmp_path, retriever):
+    with pytest.raises(TypeError, match=r"`retriever` is .* has no `search\(queries, k\)`. Pass a retriever such as"):
+        build(tmp_path, retriever=retriever)
 
 
 @pytest.mark.parametrize("columns", [{"query": "q", "golden_answers": ["a"]}])

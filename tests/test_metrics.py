@@ -1,11 +1,13 @@
 """Metrics of a batch, by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tspo_trl.metrics import credit_metrics, rollout_metrics, search_metrics
+from tspo_trl.search.statistics import SearchStatistics
 from tspo_trl.trajectory import Trajectory, Turn
 
 NAN = math.nan
@@ -73,18 +75,27 @@ def test_rollouts_are_counted_one_by_one():
     assert values["rollout/end/max_length"] == [0, 1]
 
 
-TOTALS = {"queries": 10, "sent": 6, "cached": 4, "failed": 1, "empty": 2, "calls": 4, "seconds": 1.0}
+ONE = SearchStatistics(queries=6, sent=4, cached=2, failed=1, empty=0, calls=2, seconds=0.8)
+OTHER = SearchStatistics(queries=4, sent=2, cached=2, failed=0, empty=2, calls=2, seconds=0.2)
 
 
-def test_latency_is_seconds_per_call_of_the_retriever():
-    values = search_metrics(TOTALS)
+def test_searches_are_summed_over_processes_and_latency_is_per_call_of_the_retriever():
     counts = {"search/queries": 10, "search/sent": 6, "search/cached": 4, "search/failed": 1, "search/empty": 2}
-    assert values == counts | {"search/latency": 0.25}
-    assert math.isnan(search_metrics(TOTALS | {"calls": 0, "seconds": 0.0})["search/latency"])
+    assert search_metrics([ONE, OTHER]) == counts | {"search/latency": 0.25}
+    assert math.isnan(search_metrics([SearchStatistics()])["search/latency"])
 
 
-def test_what_the_retriever_counts_is_a_metric_and_a_cache_has_a_hit_rate():
-    values = search_metrics(TOTALS | {"retries": 2, "cache_hits": 3, "cache_misses": 1})
-    assert (values["search/retries"], values["search/cache_hits"], values["search/cache_misses"]) == (2, 3, 1)
-    assert values["search/cache_hit_rate"] == 0.75
-    assert math.isnan(search_metrics(TOTALS | {"cache_hits": 0, "cache_misses": 0})["search/cache_hit_rate"])
+def test_what_the_retriever_counts_is_a_metric_even_where_processes_count_different_things():
+    one = replace(ONE, counters={"retries": 2, "failed": 9})
+    other = replace(OTHER, counters={"retries": 1, "skipped": 3})
+    values = search_metrics([one, other])
+    assert (values["search/retries"], values["search/skipped"]) == (3, 3)
+    assert values["search/failed"] == 1  # that of the rollouts
+
+
+def test_a_cache_has_a_hit_rate():
+    cached = replace(ONE, counters={"cache_hits": 3, "cache_misses": 1})
+    assert search_metrics([cached])["search/cache_hit_rate"] == 0.75
+    assert search_metrics([replace(ONE, counters={"cache_hits": 3})])["search/cache_hit_rate"] == 1.0
+    idle = search_metrics([replace(ONE, counters={"cache_hits": 0, "cache_misses": 0})])
+    assert math.isnan(idle["search/cache_hit_rate"])

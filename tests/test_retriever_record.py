@@ -44,6 +44,37 @@ def test_resuming_with_a_copy_of_the_index_does_not_warn(finished, make_trainer,
     assert "RETRIEVER" not in caplog.text
 
 
+class Described:
+    """A retriever of somebody else, with an identity."""
+
+    def __init__(self, *identity):
+        self.identity = RetrieverIdentity(*identity)
+
+
+def warnings_on_resuming(folder, recorded, current, caplog):
+    (folder / "retriever.json").write_text(json.dumps(recorded.identity.to_dict()), encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        warn_of_another_retriever(str(folder), "unused", current)
+    return caplog.text
+
+
+def test_an_index_is_the_same_one_at_hand_and_on_a_server(tmp_path, retriever, caplog):
+    served = Described("RemoteRetriever", retriever.identity.fingerprint, {"served": retriever.identity.to_dict()})
+    assert warnings_on_resuming(tmp_path, retriever, served, caplog) == ""
+    assert warnings_on_resuming(tmp_path, served, retriever, caplog) == ""
+
+
+def test_a_server_that_does_not_say_what_it_searches_is_no_change(tmp_path, retriever, caplog):
+    text = warnings_on_resuming(tmp_path, retriever, Described("RemoteRetriever"), caplog)
+    assert "Cannot tell whether" in text
+    assert "HAS CHANGED" not in text
+
+
+def test_parameters_that_json_writes_in_another_way_are_no_change(tmp_path, caplog):
+    mine = Described("Mine", "ab12", {"fields": ("title", "text")})
+    assert warnings_on_resuming(tmp_path, mine, mine, caplog) == ""
+
+
 @pytest.mark.parametrize("content", [None, "not JSON", "[]", '{"name": 3}'])
 def test_checkpoint_without_a_readable_record_is_said_to_be_so(tmp_path, retriever, caplog, content):
     if content is not None:

@@ -144,7 +144,9 @@ def test_failed_search_ends_only_the_rollouts_that_asked(tokenizer, retriever):
     assert (statistics.failed, statistics.empty) == (2, 0)
 
 
-@pytest.mark.parametrize("results", [ConnectionError("server gone"), [], [[], []]])
+@pytest.mark.parametrize(
+    "results", [ConnectionError("server gone"), [], [[], []], None, [3], [["text"]], [[{"contents": "text"}]]]
+)
 def test_broken_retriever_costs_rollouts_and_never_the_run(tokenizer, results, caplog):
     class Broken:
         def search(self, queries, k):

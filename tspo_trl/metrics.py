@@ -1,13 +1,16 @@
 """Metrics of a batch of rollouts: pure functions from outcomes, turns and trajectories to named numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .credit import group_advantages, groups_with_signal
+from .search.statistics import SearchStatistics
 from .trajectory import Trajectory
 
+_SEARCH_COUNTS = ("queries", "sent", "cached", "failed", "empty")
 END_REASONS = ("answered", "max_turns", "max_length", "no_action", "search_failed")
 
 
@@ -110,24 +113,28 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
     }
 
 
-def search_metrics(totals: Mapping[str, float]) -> dict[str, float]:
+def search_metrics(statistics: Sequence[SearchStatistics]) -> dict[str, float]:
     """
     What the searches of a batch cost.
 
     Args:
-        totals (`Mapping[str, float]`):
-            Sum of [`~tspo_trl.rollout.SearchStatistics.totals`] over all processes.
+        statistics (sequence of [`~tspo_trl.search.statistics.SearchStatistics`]):
+            Those of each process.
 
     Returns:
-        `dict[str, float]`: under `search/`; counts per batch, what the retriever itself counts among them, and in
-        place of calls and seconds `latency`, in seconds per call of the retriever (NaN where there was none). A
-        retriever that counts `cache_hits` and `cache_misses` has a `cache_hit_rate`, too (NaN where it was not asked).
+        `dict[str, float]`: under `search/`, summed over the processes; what the retriever itself counts; and
+        `latency`, in seconds per call of the retriever (NaN where there was none). A retriever that counts
+        `cache_hits` and `cache_misses` has a `cache_hit_rate`, too (NaN where it was not asked).
     """
-    counts = {name: total for name, total in totals.items() if name not in ("calls", "seconds")}
-    values = {**counts, "latency": _ratio(totals["seconds"], totals["calls"])}
-    if "cache_hits" in counts:
-        values["cache_hit_rate"] = _ratio(counts["cache_hits"], counts["cache_hits"] + counts["cache_misses"])
-    return {f"search/{name}": value for name, value in values.items()}
+    counters = Counter[str]()
+    for one in statistics:
+        counters.update(one.counters)
+    sums = {name: sum(getattr(one, name) for one in statistics) for name in (*_SEARCH_COUNTS, "calls", "seconds")}
+    values = {**counters, **{name: sums[name] for name in _SEARCH_COUNTS}}
+    values["latency"] = _ratio(sums["seconds"], sums["calls"])
+    if "cache_hits" in counters:
+        values["cache_hit_rate"] = _ratio(counters["cache_hits"], counters["cache_hits"] + counters["cache_misses"])
+    return {f"search/{name}": float(value) for name, value in values.items()}
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -61,8 +61,18 @@ def warn_of_another_retriever(checkpoint: str | bool, output_dir: str, retriever
     except (OSError, ValueError) as error:
         logger.warning("Cannot tell whether %s was made with this retriever: %s", folder, error)
         return
-    identity = identity_of(retriever)
-    if identity != recorded:
+    recorded, identity = _searched(recorded), _searched(_through_json(identity_of(retriever)))
+    if identity == recorded:
+        return
+    if identity.fingerprint is None or recorded.fingerprint is None:
+        logger.warning(
+            "Cannot tell whether %s was made with this retriever: it was %s and is %s, and which index one of them "
+            "searches is not known. A server has to be up, and to be one of `tspo-trl serve`.",
+            folder,
+            recorded,
+            identity,
+        )
+    else:
         logger.warning(
             "THE RETRIEVER HAS CHANGED since checkpoint %s was made: %s. Results before and after it are not "
             "comparable. This is harmless only if the same corpus was indexed anew with the same options. "
@@ -70,6 +80,16 @@ def warn_of_another_retriever(checkpoint: str | bool, output_dir: str, retriever
             folder,
             "; ".join(_differences(recorded, identity)),
         )
+
+
+def _searched(identity: RetrieverIdentity) -> RetrieverIdentity:
+    """What a server searches, in place of the server: an index is the same one wherever it is searched."""
+    served = identity.parameters.get("served")
+    return RetrieverIdentity.from_dict(served) if served else identity
+
+
+def _through_json(identity: RetrieverIdentity) -> RetrieverIdentity:
+    return RetrieverIdentity.from_dict(json.loads(json.dumps(identity.to_dict())))
 
 
 def _differences(recorded: RetrieverIdentity, identity: RetrieverIdentity) -> list[str]:

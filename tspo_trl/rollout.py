@@ -8,13 +8,14 @@ the next turn, a protocol for their meaning and a retriever for passages.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from .protocol import Feedback, TagProtocol
 from .search.base import Passage, Retriever, counters_of
+from .search.statistics import SearchStatistics
 from .trajectory import EndReason, Trajectory, Turn
 
 logger = logging.getLogger(__name__)
@@ -63,46 +64,6 @@ class RolloutLimits:
     max_feedback_length: int
     max_completion_length: int
     top_k: int
-
-
-@dataclass
-class SearchStatistics:
-    """
-    What the searches of one batch of rollouts cost.
-
-    Args:
-        queries (`int`):
-            Searches that the rollouts asked for.
-        sent (`int`):
-            Distinct queries that went to the retriever.
-        cached (`int`):
-            Searches not sent, because an equal query of the same batch of rollouts had been.
-        failed (`int`):
-            Searches that failed, repeated queries included.
-        empty (`int`):
-            Searches that found no passage.
-        calls (`int`):
-            Calls of the retriever.
-        seconds (`float`):
-            Duration of these calls together.
-        counters (`dict[str, int]`):
-            What the retriever itself counted meanwhile, such as retries or cache hits, see
-            [`~tspo_trl.search.base.counters_of`].
-    """
-
-    queries: int = 0
-    sent: int = 0
-    cached: int = 0
-    failed: int = 0
-    empty: int = 0
-    calls: int = 0
-    seconds: float = 0.0
-    counters: dict[str, int] = field(default_factory=dict)
-
-    def totals(self) -> dict[str, float]:
-        """All numbers by name, those of `counters` among them, as processes can add them up."""
-        own = {one.name: float(getattr(self, one.name)) for one in fields(self) if one.name != "counters"}
-        return {**own, **{name: float(count) for name, count in sorted(self.counters.items())}}
 
 
 @dataclass
@@ -273,16 +234,10 @@ class RolloutLoop:
         """The passages of each query that did not fail. A failing retriever costs rollouts, never the run."""
         try:
             results = self.retriever.search(queries, self.limits.top_k)
-            if len(results) != len(queries):
-                raise ValueError(f"The retriever returned {len(results)} results for {len(queries)} queries.")
+            return _found_passages(queries, results, self.limits.top_k)
         except Exception:
             logger.warning("A search of %d queries failed; their rollouts are left out.", len(queries), exc_info=True)
             return {}
-        return {
-            query: list(passages)[: self.limits.top_k]
-            for query, passages in zip(queries, results, strict=True)
-            if passages is not None
-        }
 
     def _give_feedback(self, rollout: Rollout, found: dict[str, list[Passage]], failed: set[str]) -> None:
         """Append the feedback to the last turn, or end the rollout where there is none to give."""
@@ -324,6 +279,21 @@ class RolloutLoop:
     def _decode_turn(self, ids: list[int]) -> str:
         has_end = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
         return self._decode(ids[:-1] if has_end else ids)
+
+
+def _found_passages(
+    queries: list[str], results: Sequence[Sequence[Passage] | None], top_k: int
+) -> dict[str, list[Passage]]:
+    """The passages of each query that did not fail, checked: a retriever may be anyone's."""
+    if len(results) != len(queries):
+        raise ValueError(f"The retriever returned {len(results)} results for {len(queries)} queries.")
+    found = {
+        query: list(passages)[:top_k] for query, passages in zip(queries, results, strict=True) if passages is not None
+    }
+    for passage in (passage for passages in found.values() for passage in passages):
+        if not isinstance(passage, Passage):
+            raise TypeError(f"The retriever returned {passage!r} where a `Passage` is needed.")
+    return found
 
 
 def trajectory_of_generation(ids: list[int], mask: list[int], tokenizer: PreTrainedTokenizerBase) -> Trajectory:

@@ -24,8 +24,9 @@ from .protocol import TagProtocol
 from .records import find_first_hit, gold_in_question, token_advantages, trajectory_records
 from .retriever_record import RetrieverRecord, warn_of_another_retriever
 from .rewards import exact_match_reward
-from .rollout import RolloutLimits, RolloutLoop, SearchStatistics, trajectory_of_generation
+from .rollout import RolloutLimits, RolloutLoop, trajectory_of_generation
 from .search.base import Retriever
+from .search.statistics import SearchStatistics
 from .stopping import TurnEnd, stop_generation
 from .trajectory import Trajectory, write_json_lines
 from .validation import (
@@ -351,9 +352,7 @@ class TSPOTrainer(GRPOTrainer):
         per_rollout = rollout_metrics(self._trajectories)
         means = gather(torch.stack(list(per_rollout.values()), dim=1).to(self.accelerator.device)).mean(dim=0)
         self._append_metrics(mode, dict(zip(per_rollout, means.tolist(), strict=True)))
-        totals = statistics.totals()
-        sums = gather(self._tensor([list(totals.values())])).sum(dim=0)
-        self._append_metrics(mode, search_metrics(dict(zip(totals, sums.tolist(), strict=True))))
+        self._append_metrics(mode, search_metrics(gather_object([statistics])))
 
     def _correct_length_metrics(self) -> None:
         """TRL counts a completion without end-of-sequence token as clipped; ours are where they ran out of budget."""

@@ -113,8 +113,14 @@ def check_generation(
 
     Raises:
         ValueError: Arguments contradict each other, or nothing can be retrieved.
+        TypeError: `retriever` is none.
     """
     if retriever is not None:
+        if isinstance(retriever, type) or not callable(getattr(retriever, "search", None)):
+            raise TypeError(
+                f"`retriever` is {retriever!r}, which has no `search(queries, k)`. Pass a retriever such as "
+                '`BM25Retriever("indexes/mine")`.'
+            )
         for name, value in generation.items():
             if value:
                 raise ValueError(f"`retriever` and `{name}` exclude each other, got {value!r}. Pass one of them.")

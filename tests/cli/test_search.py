@@ -2,6 +2,8 @@
 
 from tspo_trl.cli.main import main
 
+from ..serving import serving
+
 
 def test_prints_the_feedback_as_the_model_sees_it(index_path, capsys):
     assert main(["search", "--index", str(index_path), "--top-k", "1", "capital of France"]) == 0
@@ -21,6 +23,12 @@ def test_every_query_has_its_feedback(index_path, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert "Berlin" in first
     assert second == "<information></information>"
+
+
+def test_a_query_may_stand_behind_a_server(index_path, capsys):
+    with serving("--index", index_path) as (_, url):
+        assert main(["search", "--top-k", "1", "--retriever-url", url, "capital of France"]) == 0
+    assert "Paris is the capital" in capsys.readouterr().out
 
 
 def test_without_anything_to_search_the_remedy_is_named(capsys):

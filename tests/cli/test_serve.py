@@ -146,7 +146,7 @@ def test_a_port_in_use_is_told_in_one_line(index_path, capsys):
     ("options", "message"),
     [
         ([], "There is nothing to search"),
-        (["--index", "/nowhere"], "index /nowhere does not exist"),
+        (["--index", "/nowhere"], "/nowhere does not exist"),
         (["--index", "/nowhere", "--port", "65536"], "port is 65536"),
         (["--index", "/nowhere", "--max-queries", "0"], "max_queries is 0"),
         (["--index", "/nowhere", "--token-file", "/dev/null"], "token-file /dev/null is empty"),

@@ -16,6 +16,7 @@ from tspo_trl.search.encoder import Encoder
 from .tiny_encoder import make_tiny_encoder
 
 URL = ["http://127.0.0.1:8000"]
+DENSE = {"index": "i", "dense": "d", "encoder": "e"}
 
 
 @pytest.mark.parametrize(
@@ -30,11 +31,28 @@ URL = ["http://127.0.0.1:8000"]
         ({"dense": "d", "encoder": "e"}, "`dense` holds no text"),
         ({"index": "i", "encoder": "e"}, "`encoder='e'` belongs to a dense index"),
         ({"index": "i", "passages": "p"}, "`passages='p'` belongs to a dense index"),
+        ({"index": "i", "encoder_dtype": "float16"}, "`encoder_dtype='float16'` belongs to a dense index"),
+        ({"retriever_url": URL, "encoder_preset": "e5"}, "`retriever_url` and `encoder_preset` exclude each other"),
+        ({**DENSE, "encoder_dtype": "int8"}, "dtype is 'int8'"),
+        ({**DENSE, "encoder_preset": "e6"}, "`encoder_preset` is 'e6'"),
     ],
 )
 def test_arguments_that_do_not_go_together_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         open_retriever(RetrieverArguments(**arguments))
+
+
+@pytest.mark.parametrize("missing", ["index", "dense", "passages", "retriever_cache"])
+def test_paths_are_checked_before_anything_is_loaded(tmp_path, missing):
+    paths = {"index": tmp_path, "dense": tmp_path, "passages": tmp_path, "retriever_cache": tmp_path / "cache"}
+    arguments = RetrieverArguments(**{**paths, missing: tmp_path / "no" / "such"}, encoder="no-such-model")
+    with pytest.raises(FileNotFoundError, match=f"`{missing}` .*no/such"):
+        open_retriever(arguments)
+
+
+def test_an_empty_token_in_the_environment_is_none(monkeypatch):
+    monkeypatch.setenv("TSPO_TRL_TOKEN", " ")
+    assert open_retriever(RetrieverArguments(retriever_url=URL))._token is None
 
 
 def test_an_index_is_searched_with_bm25(index_path):

@@ -90,6 +90,45 @@ def test_search_process_that_was_killed_is_replaced(retriever):
     assert passage.title == '"Madrid"'
 
 
+def test_an_interrupted_search_does_not_answer_the_next_one(retriever):
+    from tspo_trl.search.forking import ForkGuard
+
+    guard = ForkGuard()
+    guard._process = -1
+    copy = guard.stand_in(retriever)
+
+    def interrupt(signum, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            copy.search(["capital of Italy"] * 100_000, k=3)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    [[passage]] = guard.stand_in(retriever).search(["capital of Spain"], k=1)
+    assert passage.title == '"Madrid"'
+
+
+def test_forked_search_prints_nothing_of_its_own(clean_environment, index_path):
+    program = f"""
+import os
+from tspo_trl.search import BM25Retriever
+retriever = BM25Retriever({str(index_path)!r})
+child = os.fork()
+if child == 0:
+    retriever.search(["Seine"], k=1)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=clean_environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert (result.stdout, result.stderr) == ("", "")
+
+
 def test_search_process_ends_with_the_process_that_made_it(run_python, index_path):
     program = f"""
 import os

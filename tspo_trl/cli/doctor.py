@@ -1,14 +1,13 @@
 """`tspo-trl doctor`: check everything that a run leans on, and say what to fix."""
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..search.arguments import TOKEN_VARIABLE, RetrieverArguments, open_retriever
+from ..search.arguments import RetrieverArguments, check_arguments, open_retriever, token_from_environment
 from ..search.base import Retriever
 from .retrievers import add_retriever_arguments, retriever_arguments
 
@@ -124,35 +123,45 @@ def check_gpu() -> Iterator[Finding]:
             device = torch.cuda.get_device_properties(number)
             yield Finding("ok", f"GPU {number}: {device.name}, {device.total_memory / 2**30:.0f} GiB")
     elif torch.version.cuda:
-        remedy = "Check that `nvidia-smi` shows a GPU and that its driver is new enough for this CUDA."
-        yield Finding("fail", f"torch was built for CUDA {torch.version.cuda} but finds no GPU", remedy)
+        remedy = "If there is one, check that `nvidia-smi` shows it and that its driver is new enough for this CUDA."
+        yield Finding("note", f"torch {torch.__version__} was built for CUDA and finds no GPU", remedy)
     else:
         yield Finding("note", f"no GPU: torch {torch.__version__} runs on the CPU, enough for small models only")
 
 
 def check_retriever(arguments: RetrieverArguments) -> Iterator[Finding]:
     """The index or the servers: each opens and answers a query."""
-    if arguments.retriever_url:
-        yield from check_servers(arguments.retriever_url)
-    elif any((arguments.index, arguments.dense, arguments.hybrid)):
-        yield _attempt(lambda: _search_once(open_retriever(arguments)), "index: ")
-    else:
+    if arguments == RetrieverArguments():
         remedy = "Pass --index, --dense or --retriever-url to have it checked."
         yield Finding("note", "no index or server was named", remedy)
+        return
+    try:
+        check_arguments(arguments)
+    except (ValueError, OSError) as error:
+        yield Finding("fail", _line(error))
+        return
+    if arguments.retriever_url:
+        yield from check_servers(arguments.retriever_url)
+    else:
+        yield _attempt(lambda: _search_once(open_retriever(arguments)), "index: ")
 
 
 def check_servers(urls: list[str]) -> Iterator[Finding]:
     """Each server answers, and all search the same index."""
     from ..search import RemoteRetriever
 
-    fingerprints = set()
+    fingerprints: set[str | None] = set()
+
+    def check(url: str) -> str:
+        with RemoteRetriever(url, token=token_from_environment(), timeout=10.0, max_retries=0) as retriever:
+            text = _search_once(retriever)
+            fingerprints.add(retriever.identity.fingerprint)
+            return text
+
+    remedy = "Start it with `tspo-trl serve`, or mend the URL."
     for url in urls:
-        with RemoteRetriever(url, token=os.environ.get(TOKEN_VARIABLE), timeout=10.0, max_retries=0) as retriever:
-            finding = _attempt(partial(_search_once, retriever), f"{url}: ")
-            if finding.status == "ok":
-                fingerprints.add(retriever.identity.fingerprint)
-            yield finding
-    if len(fingerprints) > 1:
+        yield _attempt(partial(check, url), f"{url}: ", remedy)
+    if len(fingerprints - {None}) > 1:
         yield Finding("fail", "the servers search different indexes", "Give all of them a copy of the same index.")
 
 
@@ -164,12 +173,12 @@ def _search_once(retriever: Retriever) -> str:
     return f"{type(retriever).__name__}{size}, first query {milliseconds:.0f} ms, found {len(passages or [])} passage"
 
 
-def _attempt(check: Callable[[], str], prefix: str) -> Finding:
-    """What the check says, or its error, whose message holds the remedy."""
+def _attempt(check: Callable[[], str], prefix: str, remedy: str = "") -> Finding:
+    """What the check says, or its error; no remedy where the error's message holds one."""
     try:
         return Finding("ok", prefix + check())
     except Exception as error:
-        return Finding("fail", prefix + _line(error))
+        return Finding("fail", prefix + _line(error), remedy)
 
 
 def _line(error: Exception) -> str:

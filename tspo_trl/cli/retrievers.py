@@ -22,8 +22,9 @@ def add_retriever_arguments(parser: argparse.ArgumentParser) -> None:
         if field.type is bool:
             group.add_argument(flag, action="store_true", help=text)
         else:
-            nargs = "+" if field.name == "retriever_url" else None
-            group.add_argument(flag, default=field.default, nargs=nargs, metavar=_metavar(field.name), help=text)
+            # Not `nargs="+"`, which would take the query behind it for a server.
+            action = "append" if field.name == "retriever_url" else "store"
+            group.add_argument(flag, default=field.default, action=action, metavar=_metavar(field.name), help=text)
 
 
 def retriever_arguments(args: argparse.Namespace) -> RetrieverArguments:

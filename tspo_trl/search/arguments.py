@@ -6,17 +6,20 @@ anything is loaded.
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .base import Retriever
 from .bm25 import BM25Retriever
 from .cache import CachedRetriever
 from .dense import DenseRetriever
-from .encoder import Encoder
+from .encoder import PRESETS, Encoder
 from .hybrid import HybridRetriever
+from .pretrained import check_dtype
 from .remote import RemoteRetriever
 from .rerank import CrossEncoderReranker, Reranker
 
 TOKEN_VARIABLE = "TSPO_TRL_TOKEN"
+_ENCODER_OPTIONS = ("encoder_preset", "encoder_dtype", "encoder_device")
 
 
 @dataclass
@@ -113,6 +116,11 @@ def open_retriever(args: RetrieverArguments) -> Retriever:
     return retriever
 
 
+def token_from_environment() -> str | None:
+    """The bearer token in the environment variable `TSPO_TRL_TOKEN`, `None` where that is not set or empty."""
+    return os.environ.get(TOKEN_VARIABLE, "").strip() or None
+
+
 def check_arguments(args: RetrieverArguments) -> None:
     """
     Check that the arguments go together, without opening anything.
@@ -122,12 +130,16 @@ def check_arguments(args: RetrieverArguments) -> None:
             The arguments.
 
     Raises:
-        `ValueError`: if one is missing, or two contradict each other.
+        `ValueError`: if one is missing or unknown, or two contradict each other.
+        `FileNotFoundError`: if there is nothing at a path.
     """
     local = {name: getattr(args, name) for name in ("index", "dense", "encoder", "passages", "hybrid", "reranker")}
     given = [name for name, value in local.items() if value]
-    if args.retriever_url and given:
-        raise ValueError(f"`retriever_url` and `{given[0]}` exclude each other: search a server, or an index here.")
+    defaults = RetrieverArguments()
+    options = [name for name in _ENCODER_OPTIONS if getattr(args, name) != getattr(defaults, name)]
+    if args.retriever_url and (given or options):
+        name = [*given, *options][0]
+        raise ValueError(f"`retriever_url` and `{name}` exclude each other: search a server, or an index here.")
     if args.retriever_url:
         return
     if not (args.index or args.dense):
@@ -140,14 +152,29 @@ def check_arguments(args: RetrieverArguments) -> None:
         raise ValueError("`dense` needs the `encoder` that the index was made with.")
     if args.dense and not (args.index or args.passages):
         raise ValueError("`dense` holds no text. Pass `passages`, the corpus file, or `index`, a Lucene index of it.")
-    for name in ("encoder", "passages"):
-        if local[name] and not args.dense:
-            raise ValueError(f"`{name}={local[name]!r}` belongs to a dense index. Pass `dense` too.")
+    for name in ("encoder", "passages", *options):
+        if getattr(args, name) and not args.dense:
+            raise ValueError(f"`{name}={getattr(args, name)!r}` belongs to a dense index. Pass `dense` too.")
+    if args.encoder_preset not in PRESETS:
+        raise ValueError(f"`encoder_preset` is {args.encoder_preset!r}: choose one of {', '.join(PRESETS)}.")
+    check_dtype(args.encoder_dtype)
+    _check_paths(args)
+
+
+def _check_paths(args: RetrieverArguments) -> None:
+    for name in ("index", "dense", "passages"):
+        path = getattr(args, name)
+        if path and not Path(path).expanduser().exists():
+            raise FileNotFoundError(f"`{name}` {path} does not exist. Build one with `tspo-trl index`.")
+    if args.retriever_cache and not Path(args.retriever_cache).expanduser().absolute().parent.is_dir():
+        raise FileNotFoundError(
+            f"`retriever_cache` {args.retriever_cache} is in a folder that does not exist. Make it."
+        )
 
 
 def _open_engine(args: RetrieverArguments) -> Retriever:
     if args.retriever_url:
-        return RemoteRetriever(args.retriever_url, token=os.environ.get(TOKEN_VARIABLE))
+        return RemoteRetriever(args.retriever_url, token=token_from_environment())
     if args.hybrid:
         return HybridRetriever([_open_bm25(args), _open_dense(args)], reranker=_open_reranker(args))
     return _open_dense(args) if args.dense else _open_bm25(args)

@@ -34,7 +34,9 @@ class ProcessRetriever:
         self._lock = threading.Lock()
         self._connection, theirs = Pipe()
         with theirs:
-            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            # Not `-m`, which would import this module a second time.
+            program = f"from {__name__} import serve_process; serve_process({theirs.fileno()})"
+            command = [sys.executable, "-c", program]
             # Not `multiprocessing`: a daemonic process, as a DataLoader's worker is, may not have children of its.
             self._process = subprocess.Popen(
                 command,
@@ -59,6 +61,11 @@ class ProcessRetriever:
                 answer = self._connection.recv()
             except (EOFError, ConnectionError) as error:
                 raise RuntimeError(f"The process that searches for process {os.getpid()} has died.") from error
+            except BaseException:
+                # Interrupted: the answer to come would be taken for that of the next search.
+                self._process.kill()
+                self._process.wait()
+                raise
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -94,16 +101,26 @@ class ForkGuard:
         return self._copies[process]
 
 
-def _serve(connection: Connection) -> None:
-    """Answer the other process until it closes the connection: first its retriever, then its searches."""
+def serve_process(descriptor: int) -> None:
+    """
+    What the process of a [`ProcessRetriever`] does: answer the other one until it closes the connection.
+
+    Args:
+        descriptor (`int`):
+            File descriptor of the connection. A retriever comes first, then its searches.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; this one follows it
+    try:
+        _answer_all(Connection(descriptor))
+    except (EOFError, OSError):  # the other process has ended, or given up
+        return
+
+
+def _answer_all(connection: Connection) -> None:
     retriever = _attempt(connection.recv)
     connection.send(retriever if isinstance(retriever, Exception) else None)
     while True:
-        try:
-            queries, k = connection.recv()
-        except EOFError:
-            return
+        queries, k = connection.recv()
         connection.send(_attempt(retriever.search, queries, k))
 
 
@@ -116,7 +133,3 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
             return pickle.loads(pickle.dumps(error))
         except Exception:
             return RuntimeError(f"{type(error).__name__}: {error}")
-
-
-if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])))
