@@ -64,6 +64,22 @@ def test_index_dense_tells_a_model_whose_pooling_is_unknown(dense_command, capsy
     assert "no modules.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--corpus", "no.jsonl", "corpus no.jsonl does not exist"), ("--shard-size", "0", "shard_size is 0")],
+)
+def test_index_dense_tells_other_mistakes_before_it_loads_the_model(dense_command, capsys, option, value, message):
+    assert main([*dense_command, option, value]) == 2  # the model would be refused as well
+    assert f"error: {message}" in capsys.readouterr().err
+
+
+def test_index_dense_does_not_load_the_model_to_find_the_output_taken(dense_command, tmp_path, capsys):
+    (tmp_path / "dense").mkdir()
+    (tmp_path / "dense" / "thesis.txt").write_text("precious")
+    assert main(dense_command) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_index_dense_needs_an_encoder(dense_command, capsys):
     assert main(dense_command[:-2]) == 2
     assert "error: --dense needs --encoder" in capsys.readouterr().err

@@ -1,12 +1,15 @@
 """`tspo-trl serve` as a user runs it: a Search-R1 client, the options, and how it ends."""
 
 import re
+import resource
 import signal
 import socket
+import sys
 
 import pytest
 import requests
 
+from tspo_trl.cli import serve
 from tspo_trl.cli.main import main
 
 from ..serving import serving
@@ -116,7 +119,7 @@ def test_options_set_the_default_top_k_the_limits_and_the_token(index_path, tmp_
 
 
 def test_beyond_loopback_a_token_from_the_environment_satisfies_and_sigterm_ends_it(index_path):
-    with serving("--index", index_path, "--host", "0.0.0.0", TSPO_TRL_TOKEN="s3cret") as (process, url):
+    with serving("--index", index_path, "--host", "0.0.0.0", TSPO_TRL_TOKEN=" s3cret\n") as (process, url):
         url = url.replace("0.0.0.0", "127.0.0.1")
         statuses = [session_with(token).get(f"{url}/stats", timeout=60).status_code for token in ("s3cret", "wrong")]
         process.terminate()
@@ -125,8 +128,9 @@ def test_beyond_loopback_a_token_from_the_environment_satisfies_and_sigterm_ends
     assert (process.returncode, errors) == (0, "")
 
 
-def test_beyond_loopback_without_a_token_there_is_a_warning(index_path):
-    with serving("--index", index_path, "--host", "0.0.0.0") as (process, _):
+@pytest.mark.parametrize("environment", [{}, {"TSPO_TRL_TOKEN": ""}])
+def test_beyond_loopback_without_a_token_there_is_a_warning(index_path, environment):
+    with serving("--index", index_path, "--host", "0.0.0.0", **environment) as (process, _):
         process.terminate()
         errors = process.communicate(timeout=60)[1]
     assert errors.startswith("warning: anyone who reaches http://0.0.0.0:")
@@ -147,9 +151,17 @@ def test_a_port_in_use_is_told_in_one_line(index_path, capsys):
     [
         ([], "There is nothing to search"),
         (["--index", "/nowhere"], "/nowhere does not exist"),
-        (["--index", "/nowhere", "--port", "65536"], "port is 65536"),
-        (["--index", "/nowhere", "--max-queries", "0"], "max_queries is 0"),
-        (["--index", "/nowhere", "--token-file", "/dev/null"], "token-file /dev/null is empty"),
+        (["--index", "/nowhere", "--port", "65536"], "--port is 65536"),
+        (["--index", "/nowhere", "--top-k", "0"], "--top-k is 0"),
+        (
+            ["--index", "/nowhere", "--top-k", "9", "--max-top-k", "8"],
+            "--top-k is 9: it may be at most --max-top-k, 8",
+        ),
+        (["--index", "/nowhere", "--max-queries", "0"], "--max-queries is 0"),
+        (["--index", "/nowhere", "--max-query-length", "0"], "--max-query-length is 0"),
+        (["--index", "/nowhere", "--max-body-size", "0"], "--max-body-size is 0"),
+        (["--index", "/nowhere", "--max-top-k", "0"], "--max-top-k is 0"),
+        (["--index", "/nowhere", "--token-file", "/dev/null"], "--token-file /dev/null is empty"),
         (["--index", "/nowhere", "--token-file", "/nowhere"], "No such file"),
         (["--index", "/nowhere", "--host", "no such host"], "cannot listen on no such host"),
     ],
@@ -161,3 +173,51 @@ def test_a_mistake_ends_in_one_line_and_status_2(options, message, capsys):
     assert errors.startswith("error: ")
     assert message in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("token", [" \n", "s3 cret", "sécret"])
+def test_a_token_that_no_client_could_send_is_refused_with_where_it_came_from(token, tmp_path, monkeypatch, capsys):
+    (tmp_path / "token").write_text(token, encoding="utf-8")
+    assert main(["serve", "--index", "/nowhere", "--port", "0", "--token-file", str(tmp_path / "token")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --token-file {tmp_path / 'token'} ")
+    monkeypatch.setenv("TSPO_TRL_TOKEN", token)
+    assert main(["serve", "--index", "/nowhere", "--port", "0"]) == 2
+    assert capsys.readouterr().err.startswith("error: the environment variable TSPO_TRL_TOKEN ")
+
+
+UNLIMITED = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised"),
+    [
+        (1024, 4096, [(4096, 4096)]),
+        (1024, 1_000_000, [(65536, 1_000_000)]),
+        (256, UNLIMITED, [(65536, UNLIMITED)]),
+        (100_000, 1_000_000, []),
+        (UNLIMITED, UNLIMITED, []),
+    ],
+)
+def test_the_limit_of_open_files_is_raised_to_65536_and_never_lowered(soft, hard, raised, monkeypatch):
+    calls = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: calls.append(limits))
+    serve._raise_file_limit()
+    assert calls == raised
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_limit_of_open_files_that_cannot_be_raised_is_logged(error, monkeypatch, caplog):
+    def refuse(*_):
+        raise error("the system refuses")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    serve._raise_file_limit()
+    assert "stays at 256" in caplog.text
+    assert "the system refuses" in caplog.text
+
+
+def test_a_system_without_limits_of_open_files_will_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    serve._raise_file_limit()

@@ -1,7 +1,8 @@
 """A server whose retriever finds the query itself, for tests to start in a process of its own.
 
-What goes wrong is said in the query: `fail ...` fails, `bug` raises, `until FILE` takes until the file is there. The
-one argument is JSON: the arguments of `create_app`, and `stop_timeout`.
+What goes wrong is said in the query: `fail ...` fails, `bug` and `panic` raise, `until FILE` takes until the file is
+there, `unranked` finds passages whose scores are no numbers. The one argument is JSON: the arguments of `create_app`,
+and `stop_timeout`.
 """
 
 import json
@@ -14,6 +15,8 @@ from tspo_trl.cli.serve import serve
 from tspo_trl.search import Passage, SearchError
 from tspo_trl.search.server import RequestLimits, create_app
 
+UNRANKED = [float("nan"), float("inf"), float("-inf"), None]
+
 
 class EchoRetriever:
     """Counts its calls."""
@@ -25,6 +28,8 @@ class EchoRetriever:
         self.calls += 1
         if "bug" in queries:
             raise AttributeError("a defect")
+        if "panic" in queries:
+            raise BaseException("index out of bounds")  # as what pyo3 raises, no Exception
         for query in queries:
             if query.startswith("until "):
                 wait_for(Path(query.removeprefix("until ")))
@@ -44,7 +49,8 @@ def wait_for(path):
 
 
 def passages(query, k):
-    return [Passage(str(rank), f'"{query}"', f"rank {rank}", score=-float(rank)) for rank in range(k)]
+    scores = UNRANKED if query == "unranked" else [-float(rank) for rank in range(k)]
+    return [Passage(str(rank), f'"{query}"', f"rank {rank}", score=score) for rank, score in enumerate(scores[:k])]
 
 
 if __name__ == "__main__":

@@ -169,6 +169,12 @@ class Handler(BaseHTTPRequestHandler):
         """Fails a whole request for one query, without a body."""
         self.send(500) if any("poison" in query for query in queries) else self.send(200, bare_answer(queries, topk))
 
+    def name_failed(self, queries, topk):
+        """Fails a whole request for some queries, and says which."""
+        failed = [position for position, query in enumerate(queries) if "poison" in query]
+        body = json.dumps({"detail": "The search failed." + " " * 5000, "failed": failed}).encode()
+        self.send(503, body) if failed else self.send(200, answer(queries, topk))
+
     def refuse_long(self, queries, topk):
         self.send(413) if any(len(query) > 5000 for query in queries) else self.send(200, answer(queries, topk))
 

@@ -35,6 +35,16 @@ class Server:
         return requests.post(f"{self.url}/retrieve", json={"queries": queries, **fields}, timeout=60)
 
     @contextlib.contextmanager
+    def asking(self, query):
+        """Send a request, and leave at the end without waiting for its answer."""
+        body = json.dumps({"queries": [query]})
+        with socket.create_connection(self.address) as connection:
+            connection.sendall(
+                f"POST /retrieve HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
+            yield
+
+    @contextlib.contextmanager
     def held_up(self):
         """Keep the retriever busy, so that queries have to wait; the future of the search that does it."""
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as client:

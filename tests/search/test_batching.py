@@ -11,7 +11,10 @@ from tspo_trl.search.batching import BatchingSearcher, QueueFullError
 
 
 class EchoRetriever:
-    """Finds the query itself and keeps its calls. `gate` holds it up, a query `fail` fails, `bug` raises."""
+    """
+    Finds the query itself and keeps its calls. `gate` holds it up, a query `fail` fails, `down` fails with all that is
+    searched with it, `bug` and `panic` raise.
+    """
 
     def __init__(self):
         self.calls = []
@@ -23,11 +26,17 @@ class EchoRetriever:
         self.gate.wait(30)
         if "bug" in queries:
             raise AttributeError("a defect")
+        if "panic" in queries:
+            raise PanicError("index out of bounds")
         if "short" in queries:
             return []
-        if set(queries) == {"fail"}:
+        if set(queries) == {"fail"} or "down" in queries:
             raise SearchError("the backend is down")
         return [None if query == "fail" else passages(query, k) for query in queries]
+
+
+class PanicError(BaseException):
+    """As pyo3's, no `Exception`."""
 
 
 def passages(query, k):
@@ -170,7 +179,13 @@ def test_a_failure_of_all_queries_is_none_for_each(retriever, caplog):
     assert "the backend is down" in caplog.text
 
 
-@pytest.mark.parametrize(("query", "error"), [("bug", AttributeError), ("short", ValueError)])
+def test_a_failure_of_all_queries_reaches_only_the_search_that_caused_it(retriever):
+    results, calls = run_searches(retriever, [(["a"], 1), (["b", "down"], 1), (["c"], 1)])
+    assert results == [[passages("a", 1)], [None, None], [passages("c", 1)]]
+    assert calls == [(["a", "b", "down", "c"], 1), (["a"], 1), (["b", "down"], 1), (["c"], 1)]
+
+
+@pytest.mark.parametrize(("query", "error"), [("bug", AttributeError), ("short", ValueError), ("panic", RuntimeError)])
 def test_an_exception_reaches_only_the_search_that_caused_it(retriever, query, error):
     results, calls = run_searches(retriever, [(["a"], 1), ([query], 1), (["b"], 1)])
     assert [results[0], results[2]] == [[passages("a", 1)], [passages("b", 1)]]
@@ -178,11 +193,15 @@ def test_an_exception_reaches_only_the_search_that_caused_it(retriever, query, e
     assert calls == [(["a", query, "b"], 1), (["a"], 1), ([query], 1), (["b"], 1)]
 
 
-def test_searches_go_on_after_an_exception(retriever):
+@pytest.mark.parametrize(
+    ("query", "error", "message"),
+    [("bug", AttributeError, "a defect"), ("panic", RuntimeError, "PanicError: index out of bounds")],
+)
+def test_searches_go_on_after_an_exception(retriever, query, error, message):
     async def run():
         async with started(retriever) as searcher:
-            with pytest.raises(AttributeError, match="a defect"):
-                await searcher.search(["bug"], 1)
+            with pytest.raises(error, match=message):
+                await asyncio.wait_for(searcher.search([query], 1), 5)
             return await searcher.search(["a"], 1)
 
     assert in_event_loop(run()) == [passages("a", 1)]
@@ -250,6 +269,25 @@ def test_a_search_that_is_cancelled_while_it_runs_leaves_the_others(retriever):
     assert in_event_loop(run()) == [passages("a", 1)]
 
 
+def test_a_search_that_is_cancelled_while_it_runs_is_not_tried_on_its_own(retriever):
+    async def run():
+        async with started(retriever) as searcher:
+            busy = await held_up(searcher)
+            cancelled, kept = await queued(searcher, ["a"]), await queued(searcher, ["down"])
+            retriever.gate.set()
+            await busy
+            retriever.gate.clear()
+            while len(retriever.calls) < 2:
+                await asyncio.sleep(0.001)
+            cancelled.cancel()
+            await asyncio.wait([cancelled])
+            retriever.gate.set()
+            return await kept
+
+    assert in_event_loop(run()) == [None]
+    assert retriever.calls == [(["busy"], 1), (["a", "down"], 1), (["down"], 1)]
+
+
 def test_a_queue_whose_searches_are_all_cancelled_within_the_window_goes_on(retriever):
     async def run():
         async with started(retriever, merge_window=0.05) as searcher:
@@ -276,15 +314,16 @@ def test_close_answers_what_is_waiting(retriever):
     assert in_event_loop(run()) == [[passages("busy", 1)], [passages("a", 1)]]
 
 
-def test_close_does_not_wait_for_what_nobody_waits_for(retriever):
+def test_close_waits_for_a_batch_that_nobody_waits_for(retriever):
     async def run():
         searcher = BatchingSearcher(retriever)
         searcher.start()
         abandoned = await held_up(searcher)
         abandoned.cancel()
-        await asyncio.wait_for(searcher.close(), 10)
-        assert searcher.busy
-        retriever.gate.set()
+        await asyncio.wait([abandoned])
+        asyncio.get_running_loop().call_later(0.05, retriever.gate.set)
+        await searcher.close()
+        assert not searcher.busy
 
     in_event_loop(run())
 

@@ -4,6 +4,7 @@ import copy
 import math
 import multiprocessing
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -228,3 +229,13 @@ def test_k_below_one_is_refused(retriever, k):
 def test_queries_that_are_not_strings_are_refused(retriever, queries):
     with pytest.raises(TypeError, match="queries"):
         retriever.search(queries, k=1)
+
+
+def test_identity_is_that_of_the_index_that_was_opened(index, tmp_path, write_corpus):
+    shutil.copytree(index, tmp_path / "index")
+    retriever = BM25Retriever(tmp_path / "index")
+    opened = retriever.identity
+    build_index(write_corpus({"id": "1", "contents": "New\ntext"}), tmp_path / "index", overwrite=True)
+    assert retriever.identity == opened
+    shutil.rmtree(tmp_path / "index")
+    assert retriever.identity == opened

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import faiss
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tspo_trl.search import Passage, SearchError, build_index
 from tspo_trl.search.dense import DenseRetriever
@@ -222,6 +223,11 @@ def test_the_precision_may_differ(index, model, corpus):
     DenseRetriever(index, Encoder(model, device="cpu", dtype="bfloat16"), corpus)
 
 
+def test_the_folder_of_the_model_may_be_a_copy_of_another_name(index, model, corpus, tmp_path):
+    shutil.copytree(model, tmp_path / "copy")
+    DenseRetriever(index, Encoder(tmp_path / "copy", device="cpu"), corpus)
+
+
 def test_a_setting_that_differs_from_the_index_is_named(index, model, corpus):
     with pytest.raises(ValueError, match="built with an encoder of max_length 128, and this one has 16"):
         DenseRetriever(index, Encoder(model, device="cpu", max_length=16), corpus)
@@ -309,6 +315,30 @@ def test_an_encoder_that_fails_is_a_search_error(index, model, corpus, monkeypat
         retriever.search(["rome"], k=1)
 
 
+@pytest.fixture
+def overflowing(index, model, corpus):
+    """A retriever whose encoder, once it is open, gives no finite vector for a text with the word Seine."""
+    encoder = Encoder(model, device="cpu")
+    retriever = DenseRetriever(index, encoder, corpus)
+    [token] = encoder._network.tokenizer.convert_tokens_to_ids(["seine"])
+    encoder._network[0].model.embeddings.word_embeddings.weight.data[token] = float("nan")
+    return retriever
+
+
+def test_a_query_whose_vector_is_not_finite_fails_alone(overflowing, retriever, caplog):
+    with caplog.at_level(logging.WARNING):
+        rome, seine, director = overflowing.search(["rome", "seine", "director"], k=3)
+    assert seine is None
+    assert "The search for 'seine' failed: its vector from Encoder" in caplog.text
+    expected = retriever.search(["rome", "director"], k=3)
+    assert [[p.id for p in found] for found in (rome, director)] == [[p.id for p in found] for found in expected]
+
+
+def test_no_finite_vector_at_all_is_a_search_error(overflowing):
+    with pytest.raises(SearchError, match="All 2 searches"):
+        overflowing.search(["seine", "seine river"], k=3)
+
+
 def test_copies_search_alike(retriever, index, encoder, corpus):
     duplicate = pickle.loads(pickle.dumps(DenseRetriever(index, encoder, corpus, threads=2)))
     assert duplicate.threads == 2
@@ -329,3 +359,29 @@ def test_identity_is_of_index_encoder_and_search_parameters(retriever, index, en
     build_dense_index(corpus, tmp_path / "hnsw", encoder, factory="hnsw", show_progress=False)
     narrow, wide = (DenseRetriever(tmp_path / "hnsw", encoder, corpus, ef_search=ef).identity for ef in (8, 80))
     assert len({retriever.identity.digest, narrow.digest, wide.digest}) == 3
+
+
+def test_identity_is_that_of_the_files_that_were_opened(index, encoder, corpus, tmp_path):
+    shutil.copytree(index, tmp_path / "index")
+    shutil.copy(corpus, tmp_path / "corpus.jsonl")
+    retriever = DenseRetriever(tmp_path / "index", encoder, tmp_path / "corpus.jsonl")
+    opened = retriever.identity
+    build_dense_index(corpus, tmp_path / "index", encoder, factory="hnsw", overwrite=True, show_progress=False)
+    assert retriever.identity == opened
+    shutil.rmtree(tmp_path / "index")
+    (tmp_path / "corpus.jsonl").unlink()
+    assert retriever.identity == opened
+
+
+def test_identity_tells_models_in_folders_of_one_name_apart(corpus, tmp_path):
+    # One model trained a little further: near enough to the index, and yet another.
+    first = make_tiny_encoder(tmp_path / "a" / "model")
+    shutil.copytree(first, tmp_path / "b" / "model")
+    weights = load_file(tmp_path / "b" / "model" / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][-1] += 1e-3
+    save_file(weights, tmp_path / "b" / "model" / "model.safetensors", metadata={"format": "pt"})
+    encoders = [Encoder(tmp_path / name / "model", device="cpu") for name in ("a", "b")]
+    build_dense_index(corpus, tmp_path / "index", encoders[0], show_progress=False)
+    a, b = (DenseRetriever(tmp_path / "index", encoder, corpus).identity for encoder in encoders)
+    assert a.fingerprint == b.fingerprint
+    assert a != b

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 import pytest
 
-from tspo_trl.search.dense_index import build_dense_index
+from tspo_trl.search.dense_index import _filled_index, _shard_paths, build_dense_index
 from tspo_trl.search.encoder import Encoder
 
 from .tiny_encoder import WORDS, make_tiny_encoder
@@ -110,6 +110,25 @@ def test_an_interrupted_run_goes_on_and_encodes_nothing_twice(build, encoder, mo
     )
 
 
+def test_a_file_that_is_no_shard_of_this_run_is_not_read(build, encoder, tmp_path):
+    encoder.limit = 20
+    with pytest.raises(KeyboardInterrupt):
+        build(encoder)
+    encoder.limit = None
+    np.save(tmp_path / "dense.shards" / "vectors-copy.npy", np.ones((3, 32), dtype=np.float32))
+    build(encoder)
+    assert faiss.read_index(str(tmp_path / "dense" / "index")).ntotal == 25
+
+
+def test_shards_keep_their_order_when_their_numbers_get_longer(tmp_path):
+    paths = _shard_paths(tmp_path, count=100_002, size=1)
+    assert [path.name for path in paths[-3:]] == ["vectors-99999.npy", "vectors-100000.npy", "vectors-100001.npy"]
+    for position, path in enumerate(paths[-3:]):
+        np.save(path, np.full((1, 2), position, dtype=np.float32))
+    index = _filled_index(faiss.IndexFlatIP(2), paths[-3:], count=3)
+    assert index.reconstruct_n(0, 3)[:, 0].tolist() == [0, 1, 2]
+
+
 def test_half_a_shard_does_not_count(build, encoder, tmp_path, monkeypatch):
     def save_half(file, vectors):
         file.write(b"cut off")
@@ -138,6 +157,11 @@ def test_shards_of_another_encoder_are_refused(interrupted, build, model):
         ValueError, match=r"dense\.shards are of an earlier run with another encoder.*remove that folder"
     ):
         build(Encoder(model, device="cpu", max_length=12))
+
+
+def test_shards_of_another_model_in_a_folder_of_the_same_name_are_refused(interrupted, build, tmp_path):
+    with pytest.raises(ValueError, match="earlier run with another encoder"):
+        build(Encoder(make_tiny_encoder(tmp_path / "other" / "tiny", seed=1), device="cpu"))
 
 
 def test_shards_of_another_corpus_are_refused(interrupted, build, encoder, write_corpus):

@@ -1,14 +1,18 @@
 """Encoder: texts to vectors, with nothing about them guessed."""
 
 import pickle
+import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tspo_trl.search.encoder import Encoder
+from tspo_trl.search.identity import fingerprint_of
+from tspo_trl.search.pretrained import model_fingerprint
 
 from .tiny_encoder import make_tiny_bert, make_tiny_encoder
 
@@ -99,8 +103,10 @@ def test_a_preset_that_pools_otherwise_than_the_folder_is_refused(tmp_path, pres
 
 
 def test_settings_name_everything_that_changes_a_vector_and_no_path(bare_bert):
+    files = sorted(Path(bare_bert).iterdir())
     assert Encoder(bare_bert, preset="e5", device="cpu", max_length=16).settings == {
         "model": "bare",
+        "model_fingerprint": fingerprint_of(files),
         "preset": "e5",
         "query_prefix": "query: ",
         "passage_prefix": "passage: ",
@@ -109,6 +115,35 @@ def test_settings_name_everything_that_changes_a_vector_and_no_path(bare_bert):
         "dtype": "float32",
         "max_length": 16,
     }
+
+
+def test_models_in_folders_of_one_name_have_different_settings(tmp_path, mean_model):
+    shutil.copytree(mean_model, tmp_path / "copy" / "mean")
+    make_tiny_encoder(tmp_path / "other" / "mean", seed=1)
+    first, copy, other = (
+        Encoder(folder, device="cpu").settings
+        for folder in (mean_model, tmp_path / "copy/mean", tmp_path / "other/mean")
+    )
+    assert first["model"] == other["model"] == "mean"
+    assert first == copy
+    assert first != other
+
+
+def test_the_fingerprint_sees_folders_below_and_passes_over_hidden_ones(tmp_path, mean_model):
+    shutil.copytree(mean_model, tmp_path / "mean")
+    before = model_fingerprint(str(tmp_path / "mean"))
+    (tmp_path / "mean" / ".cache").mkdir()
+    (tmp_path / "mean" / ".cache" / "download.metadata").write_text("yesterday")
+    assert model_fingerprint(str(tmp_path / "mean")) == before
+    (tmp_path / "mean" / "1_Pooling" / "config.json").write_text("{}")
+    assert model_fingerprint(str(tmp_path / "mean")) != before
+
+
+def test_a_model_of_the_hub_is_known_by_its_whole_name(mean_model):
+    encoder = Encoder(mean_model, device="cpu")
+    encoder.model = "intfloat/e5-base-v2"  # what it would be after a download
+    settings = encoder._read_settings(None)
+    assert (settings["model"], settings["model_fingerprint"]) == ("intfloat/e5-base-v2", None)
 
 
 @pytest.mark.parametrize("options", [{}, {"preset": "e5"}])
@@ -140,11 +175,25 @@ def test_half_precision_is_close_to_full(mean_model, encoder, dtype):
     assert 0 < difference < 0.05
 
 
-def test_a_vector_that_is_not_finite_is_an_error(mean_model):
+@pytest.fixture
+def overflowing(mean_model):
+    """An encoder that gives no finite vector for a text with the word Seine."""
     encoder = Encoder(mean_model, device="cpu")
-    encoder._network[0].model.embeddings.word_embeddings.weight.data.fill_(float("nan"))
+    [token] = encoder._network.tokenizer.convert_tokens_to_ids(["seine"])
+    encoder._network[0].model.embeddings.word_embeddings.weight.data[token] = float("nan")
+    return encoder
+
+
+def test_a_passage_whose_vector_is_not_finite_is_an_error(overflowing):
     with pytest.raises(FloatingPointError, match=r"not finite.*bfloat16"):
-        encoder.encode_queries(["rome"])
+        overflowing.encode_passages(["rome", "seine"])
+
+
+def test_a_query_whose_vector_is_not_finite_leaves_the_others_right(overflowing, encoder):
+    vectors = overflowing.encode_queries(["rome", "seine", "tiber"])
+    assert np.isfinite(vectors).all(axis=1).tolist() == [True, False, True]
+    expected = encoder.encode_queries(["rome", "tiber"])
+    np.testing.assert_allclose(vectors[[0, 2]], expected, atol=1e-5)
 
 
 def test_copies_encode_alike(bare_bert):

@@ -69,3 +69,8 @@ def test_fingerprint_of_a_large_file_reads_samples_up_to_its_end(tmp_path):
         file.seek(-1, 2)
         file.write(b"x")
     assert fingerprint_of([path]) != first
+
+
+def test_a_fingerprint_of_no_files_is_refused():
+    with pytest.raises(ValueError, match="paths is empty"):
+        fingerprint_of([])

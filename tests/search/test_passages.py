@@ -71,6 +71,23 @@ def test_fingerprints_tell_corpora_apart(write_corpus):
     assert open_passages(write_corpus(TIBER)).fingerprint != fingerprint
 
 
+def test_the_fingerprint_of_a_corpus_is_that_of_when_it_was_opened(write_corpus):
+    path = write_corpus(SEINE)
+    passages = open_passages(path)
+    opened = passages.fingerprint
+    path.unlink()
+    write_corpus(TIBER)
+    assert passages.fingerprint == opened
+
+
+def test_the_fingerprint_of_a_lucene_index_is_that_of_when_it_was_opened(write_corpus, tmp_path):
+    build_index(write_corpus(SEINE), tmp_path / "index")
+    passages = open_passages(tmp_path / "index")
+    opened = passages.fingerprint
+    (tmp_path / "index").rename(tmp_path / "moved")
+    assert passages.fingerprint == opened
+
+
 def test_threads_can_share_a_corpus(write_corpus):
     passages = open_passages(write_corpus(*({"id": n, "contents": f"T\nnumber {n}"} for n in range(500))))
     with ThreadPoolExecutor(4) as threads:

@@ -73,10 +73,19 @@ def test_request_that_the_server_refuses_is_not_repeated(server, connect, status
     assert retriever.counters() == {"requests": 1, "retries": 0, "failed_requests": 1, "replicas_set_aside": 0}
 
 
-def test_redirects_are_not_followed(server, connect):
+def test_redirect_is_not_followed_and_told_with_its_remedy(server, connect):
     server.control(mode="redirect")
-    with pytest.raises(SearchError, match="HTTP 307"):
+    with pytest.raises(SearchError, match=r"HTTP 307 redirects to /elsewhere, .*: change the URL in `urls`"):
         connect(server.url).search(["Paris"], k=1)
+
+
+@pytest.mark.parametrize("mode", ["redirect", "status_301", "status_302", "status_304", "status_308"])
+def test_redirected_request_is_neither_repeated_nor_asked_one_by_one(server, connect, mode):
+    server.control(mode=mode)
+    retriever = connect(server.url)
+    with pytest.raises(SearchError, match="redirects to"):
+        retriever.search(QUERIES, k=1)
+    assert retriever.counters() == {"requests": 1, "retries": 0, "failed_requests": 1, "replicas_set_aside": 0}
 
 
 def test_query_that_makes_its_request_fail_fails_alone(server, connect, caplog):
@@ -89,12 +98,29 @@ def test_query_that_makes_its_request_fail_fails_alone(server, connect, caplog):
     assert "The search for 'poison' failed: HTTP 500" in caplog.text
 
 
+def test_request_is_not_repeated_when_the_server_says_which_of_its_queries_failed(server, connect):
+    server.control(mode="name_failed")
+    retriever = connect(server.url)
+    results = retriever.search(["a", "poison", "b"], k=1)
+    assert texts(results) == [*expected(["a"]), None, *expected(["b"])]
+    # The request of three once, then its queries one by one.
+    assert retriever.counters() == {"requests": 4, "retries": 0, "failed_requests": 2, "replicas_set_aside": 0}
+
+
+def test_request_is_repeated_when_the_server_says_that_all_of_its_queries_failed(server, connect):
+    server.control(mode="name_failed", times=2)
+    retriever = connect(server.url)
+    assert texts(retriever.search(["poison 1", "poison 2"], k=1)) == expected(["poison 1", "poison 2"])
+    assert retriever.counters() == {"requests": 3, "retries": 2, "failed_requests": 0, "replicas_set_aside": 0}
+
+
 def test_asking_one_by_one_takes_no_longer_than_the_retries(server, connect):
     server.control(mode="hang_alone")
+    retriever = connect(server.url, timeout=0.3, max_retries=1)
     with pytest.raises(SearchError, match="no time was left to ask it alone"):
-        connect(server.url, timeout=0.3, max_retries=1).search(QUERIES, k=1)
+        retriever.search(QUERIES, k=1)
     # The request twice, then single queries until two timeouts are spent.
-    assert 4 <= len(server.seen["requests"]) <= 5
+    assert 4 <= retriever.counters()["requests"] <= 5
 
 
 def test_null_for_a_query_is_a_failure_and_no_empty_result(server, connect):

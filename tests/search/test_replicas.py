@@ -4,9 +4,11 @@ import time
 
 import pytest
 
+from tspo_trl.search import SearchError
 from tspo_trl.search.replicas import Replicas
 
 from .fault_answers import QUERIES, expected, texts
+from .fault_server import FaultServer
 
 
 def test_replicas_are_asked_in_turn(servers, connect):
@@ -23,6 +25,31 @@ def test_failing_replica_is_made_up_for_by_another_at_once(servers, connect):
     assert texts(retriever.search(QUERIES, k=1)) == expected(QUERIES)
     assert retriever.counters()["retries"] == 1
     assert time.monotonic() - start < 10  # the wait would have been 15 s at least
+
+
+def test_replicas_that_were_not_tried_do_not_count_as_retries(server, connect):
+    dead = [FaultServer() for _ in range(3)]
+    for replica in dead:
+        replica.kill()
+    retriever = connect(*(replica.url for replica in dead), server.url, max_retries=0)
+    assert texts(retriever.search(QUERIES, k=1)) == expected(QUERIES)
+    assert retriever.counters() == {"requests": 4, "retries": 3, "failed_requests": 0, "replicas_set_aside": 3}
+
+
+def test_each_replica_is_tried_once_and_then_the_retries_begin(servers, connect):
+    for server in servers:
+        server.control(mode="status_500")
+    retriever = connect(*(server.url for server in servers), max_retries=3)
+    with pytest.raises(SearchError, match="HTTP 500"):
+        retriever.search(["a"], k=1)
+    assert retriever.counters() == {"requests": 5, "retries": 4, "failed_requests": 1, "replicas_set_aside": 0}
+
+
+def test_query_that_is_asked_alone_is_not_lost_to_a_dead_replica(server, dead_url, connect):
+    server.control(mode="name_failed")
+    retriever = connect(server.url, dead_url)
+    results = retriever.search(["a", "poison", "b"], k=1)
+    assert texts(results) == [*expected(["a"]), None, *expected(["b"])]
 
 
 def test_replica_that_answers_with_an_error_is_not_set_aside(servers, connect):

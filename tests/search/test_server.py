@@ -40,7 +40,12 @@ def test_with_return_scores_each_item_is_a_document_and_its_score(server):
     assert response.json() == {"result": [items]}
 
 
-@pytest.mark.parametrize("fields", [{"return_scores": False}, {}])
+def test_a_score_that_is_no_number_is_left_out(server):
+    [items] = server.retrieve(["unranked"], topk=4, return_scores=True).json()["result"]
+    assert [list(item) for item in items] == [["document"]] * 4
+
+
+@pytest.mark.parametrize("fields", [{"return_scores": False}, {"return_scores": None}, {}])
 def test_without_return_scores_each_item_is_a_bare_document(server, fields):
     response = server.retrieve(["river"], topk=1, **fields)
     document = {"id": "0", "title": '"river"', "text": "rank 0", "contents": '"river"\nrank 0'}
@@ -50,6 +55,15 @@ def test_without_return_scores_each_item_is_a_bare_document(server, fields):
 @pytest.mark.parametrize("fields", [{"topk": None}, {"topk": 0}, {}])
 def test_without_topk_the_default_of_three_holds(server, fields):
     assert len(server.retrieve(["river"], **fields).json()["result"][0]) == 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"topk": "2", "return_scores": 1}, {"topk": 2.0, "return_scores": "true"}, {"topk": 2, "return_scores": "yes"}],
+)
+def test_numbers_and_truth_values_may_be_written_as_search_r1_accepts_them(server, fields):
+    [items] = server.retrieve(["river"], **fields).json()["result"]
+    assert [item["score"] for item in items] == [0.0, -1.0]
 
 
 def test_results_come_in_the_order_of_the_queries(server):
@@ -93,10 +107,20 @@ def test_a_client_that_goes_away_disturbs_nobody(server, sent):
 
 
 def test_a_client_that_goes_away_while_it_waits_disturbs_nobody(server):
-    with server.held_up(), socket.create_connection(server.address) as connection:
-        connection.sendall(b'POST /retrieve HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n{"queries": ["sea"]}')
+    with server.held_up(), server.asking("sea"):
         wait_until(lambda: server.waiting() == 1)
     assert found(server.retrieve(["river"], topk=1)) == ["river"]
+
+
+def test_what_a_client_asked_that_went_away_is_not_searched(own_server):
+    with own_server.held_up():
+        with own_server.asking("sea"):
+            wait_until(lambda: own_server.waiting() == 1)
+        wait_until(lambda: own_server.waiting() == 0)
+    assert found(own_server.retrieve(["river"], topk=1)) == ["river"]
+    assert own_server.calls() == 2  # the one that kept the retriever busy, and the river
+    metrics = requests.get(f"{own_server.url}/metrics", timeout=60).text
+    assert 'tspo_trl_requests_total{status="499"} 1.0' in metrics
 
 
 def test_a_connection_serves_many_requests(server):
@@ -144,13 +168,20 @@ def test_a_thousand_connections_are_answered_each_with_its_own(server):
 def test_a_failed_search_is_503_and_names_the_positions(server):
     response = server.retrieve(["river", "fail", "lake", "fail again"])
     assert response.status_code == 503
-    assert response.json() == {"detail": "The search failed for 2 of 4 queries: queries[1], queries[3]."}
+    detail = "The search failed for 2 of 4 queries: queries[1], queries[3]."
+    assert response.json() == {"detail": detail, "failed": [1, 3]}
+
+
+def test_all_failed_positions_are_listed_and_the_first_ten_are_named(server):
+    answer = server.retrieve(["river", *(f"fail {number}" for number in range(12))]).json()
+    assert answer["failed"] == list(range(1, 13))
+    assert answer["detail"].endswith("queries[9], queries[10] and 2 more.")
 
 
 def test_when_every_search_fails_it_is_503_too(server):
     response = server.retrieve(["fail"])
     assert response.status_code == 503
-    assert response.json() == {"detail": "The search failed for 1 of 1 queries: queries[0]."}
+    assert response.json() == {"detail": "The search failed for 1 of 1 queries: queries[0].", "failed": [0]}
 
 
 def test_only_the_requests_whose_own_query_failed_are_refused(server):
@@ -165,6 +196,13 @@ def test_an_exception_of_the_retriever_is_500_and_the_server_lives_on(own_server
     assert found(own_server.retrieve(["river"], topk=1)) == ["river"]
     own_server.stop()
     assert "AttributeError: a defect" in own_server.process.stderr.read()
+
+
+def test_what_is_no_exception_but_raised_is_500_too_and_the_server_lives_on(server):
+    response = server.retrieve(["panic"])
+    assert response.status_code == 500
+    assert "RuntimeError" in response.json()["detail"]
+    assert found(server.retrieve(["river"], topk=1)) == ["river"]
 
 
 def test_an_exception_reaches_only_the_request_that_caused_it(server):
@@ -227,7 +265,27 @@ def test_ctrl_c_stops_the_server_as_well(own_server):
     assert own_server.process.wait(timeout=60) == 0
 
 
+def test_a_search_that_nobody_waits_for_is_awaited_at_the_stop(own_server, tmp_path):
+    with own_server.asking(f"until {tmp_path / 'gate'}"):
+        wait_until(lambda: own_server.calls() == 1)
+    wait_until(lambda: own_server.stats()["requests"] == 1)
+    own_server.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not own_server.accepts_connections())
+    time.sleep(0.5)  # by then nothing but the search keeps the server
+    (tmp_path / "gate").touch()
+    assert own_server.process.wait(timeout=60) == 0
+
+
 def test_a_search_that_hangs_is_abandoned_at_the_stop():
     with running(stop_timeout=1) as server, server.held_up():
+        assert server.stop() == 1
+        assert "abandoned" in server.process.stderr.read()
+
+
+def test_a_search_that_hangs_and_nobody_waits_for_is_abandoned_at_the_stop(tmp_path):
+    with running(stop_timeout=1) as server:
+        with server.asking(f"until {tmp_path / 'gate'}"):
+            wait_until(lambda: server.calls() == 1)
+        wait_until(lambda: server.stats()["requests"] == 1)
         assert server.stop() == 1
         assert "abandoned" in server.process.stderr.read()

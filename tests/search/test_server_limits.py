@@ -43,12 +43,12 @@ def closed_server():
         (b'{"queries": "a"}', 422, "queries is 'a'"),
         (b'{"queries": ["a", 3]}', 422, "queries[1] is 3"),
         (b'{"queries": ["a", null]}', 422, "queries[1] is None"),
-        (b'{"queries": [], "topk": "3"}', 422, "topk is '3'"),
-        (b'{"queries": [], "topk": true}', 422, "topk is True"),
+        (b'{"queries": [], "topk": "three"}', 422, "topk is 'three'"),
+        (b'{"queries": [], "topk": 2.5}', 422, "topk is 2.5"),
         (b'{"queries": [], "topk": NaN}', 422, "topk is nan"),
         (b'{"queries": [], "topk": -1}', 422, "topk is -1: it may be from 1 to 100"),
         (b'{"queries": [], "topk": 101}', 422, "topk is 101: it may be from 1 to 100"),
-        (b'{"queries": [], "return_scores": "yes"}', 422, "return_scores is 'yes'"),
+        (b'{"queries": [], "return_scores": "maybe"}', 422, "return_scores is 'maybe'"),
         (b'{"queries": "\\ud800"}', 422, "queries is '\\ud800'"),
     ],
 )
@@ -147,6 +147,16 @@ def test_a_default_top_k_out_of_range_is_refused(default_top_k):
         create_app(None, default_top_k=default_top_k)
 
 
-def test_an_empty_token_is_refused():
-    with pytest.raises(ValueError, match=r"^token is empty"):
-        create_app(None, token=" ")
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        ("", "empty"),
+        (" ", "has characters"),
+        ("s3 cret", "has characters"),
+        ("s3cret\n", "has characters"),
+        ("sécret", "has characters"),
+    ],
+)
+def test_a_token_that_no_client_could_send_is_refused(token, message):
+    with pytest.raises(ValueError, match=rf"^token (is )?{message}"):
+        create_app(None, token=token)

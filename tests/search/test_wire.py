@@ -7,7 +7,7 @@ import pytest
 
 from tspo_trl.search import Passage, RetrieverIdentity
 from tspo_trl.search.identity import identity_of
-from tspo_trl.search.wire import encode_request, parse_answer
+from tspo_trl.search.wire import encode_request, parse_answer, parse_failed
 
 from .fault_answers import expected, texts
 from .fault_server import FaultServer
@@ -91,6 +91,20 @@ def test_passages_never_hold_lone_surrogates():
 
 def test_request_is_utf8():
     assert json.loads(encode_request(["Zürich"], 3).decode("utf-8"))["queries"] == ["Zürich"]
+
+
+def test_positions_of_failed_queries_are_read():
+    assert parse_failed(b'{"detail": "a", "failed": [2, 0]}', 3) == [0, 2]
+
+
+@pytest.mark.parametrize("failed", ["null", "1", '"0"', "[0, 3]", "[-1]", '["0"]', "[[]]", "[0, "])
+def test_failed_that_holds_something_else_than_positions_is_passed_over(failed):
+    assert parse_failed(f'{{"failed": {failed}}}'.encode(), 3) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"no", b"[]", b"{}"])
+def test_no_positions_are_read_where_the_answer_does_not_tell(body):
+    assert parse_failed(body, 3) == []
 
 
 # Identity.

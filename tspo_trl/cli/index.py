@@ -71,15 +71,17 @@ def _build_lucene(args: argparse.Namespace) -> int:
 
 
 def _build_dense(args: argparse.Namespace) -> int:
-    from ..search.dense_index import build_dense_index
+    from ..search.dense_index import build_dense_index, check_dense_arguments
     from ..search.encoder import Encoder
 
     if args.threads is not None:
         raise ValueError("--threads is an option of Lucene indexes: leave it out, or leave out --dense.")
     if args.encoder is None:
         raise ValueError("--dense needs --encoder: the folder or Hugging Face name of a model.")
-    encoder = Encoder(args.encoder, **_given(args, _ENCODER_OPTIONS))
     options = _given(args, _INDEX_OPTIONS)
+    # A mistake is told before a large model is loaded, or even downloaded.
+    check_dense_arguments(args.corpus, args.output, overwrite=args.overwrite, **_given(args, ("shard_size",)))
+    encoder = Encoder(args.encoder, **_given(args, _ENCODER_OPTIONS))
     return build_dense_index(args.corpus, args.output, encoder, overwrite=args.overwrite, **options)
 
 

@@ -1,6 +1,7 @@
 """`tspo-trl serve`: a retriever as an HTTP server that speaks Search-R1's protocol."""
 
 import argparse
+import asyncio
 import ipaddress
 import logging
 import os
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 4096  # connections that the system may hold until they are accepted
 _KEEP_ALIVE = 75  # seconds; longer than most pauses between two training steps
 _STOP_TIMEOUT = 30  # seconds
+_OPEN_FILES = 65536  # one for each connection
+_COUNTS = ("--top-k", "--max-queries", "--max-query-length", "--max-body-size", "--max-top-k")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -62,10 +65,11 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         `OSError`: if the address cannot be listened on.
-        `ValueError`: if an argument is out of range, or as the retriever raises.
+        `ValueError`: if an argument is out of range, the token cannot be sent, or as the retriever raises.
     """
     from ..search.server import RequestLimits, create_app
 
+    _check_numbers(args)
     limits = RequestLimits(args.max_queries, args.max_query_length, args.max_body_size, args.max_top_k)
     token = _token(args.token_file)
     with _bind(args.host, args.port) as listener:
@@ -84,7 +88,7 @@ def serve(app: "FastAPI", listener: socket.socket, *, stop_timeout: int = _STOP_
         listener (`socket.socket`):
             Bound to the address.
         stop_timeout (`int`, *optional*, defaults to `30`):
-            Seconds that requests have to be answered in after the signal.
+            Seconds that requests have to be answered in after the signal, and the search that runs has to end in.
     """
     import uvicorn
 
@@ -92,6 +96,10 @@ def serve(app: "FastAPI", listener: socket.socket, *, stop_timeout: int = _STOP_
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             print(f"Listening on {_url(listener)}", flush=True)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(super().shutdown(sockets), stop_timeout)
 
     _raise_file_limit()
     # Without it an answer's second packet waits 40 ms for the client's acknowledgement of the first.
@@ -103,7 +111,6 @@ def serve(app: "FastAPI", listener: socket.socket, *, stop_timeout: int = _STOP_
         access_log=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=stop_timeout,
     )
     # uvicorn stops on either signal and then raises it again for whoever handled it before.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -118,19 +125,39 @@ def _add_number(group: Any, flag: str, default: int, text: str) -> None:
     group.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)")
 
 
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Refuse what is out of range before anything is loaded, under the name that the user typed."""
+    if not 0 <= args.port <= 65535:
+        raise ValueError(f"--port is {args.port}: it has to be from 0 to 65535.")
+    for flag in _COUNTS:
+        value = getattr(args, flag.removeprefix("--").replace("-", "_"))
+        if value < 1:
+            raise ValueError(f"{flag} is {value}: it has to be at least 1.")
+    if args.top_k > args.max_top_k:
+        raise ValueError(f"--top-k is {args.top_k}: it may be at most --max-top-k, {args.max_top_k}.")
+
+
 def _token(path: str | None) -> str | None:
+    from ..search.server import check_token
+
     if path is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
-    token = Path(path).read_text(encoding="utf-8").strip()
-    if not token:
-        raise ValueError(f"token-file {path} is empty: write the token into it.")
+        source, token = f"the environment variable {TOKEN_VARIABLE}", os.environ.get(TOKEN_VARIABLE, "")
+        if not token:
+            return None
+    else:
+        source, token = f"--token-file {path}", Path(path).read_text(encoding="utf-8", errors="replace")
+    token = token.strip()
+    check_token(token, source)
     return token
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the address before anything is loaded, so that a port in use is found out at once."""
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port is {port}: it has to be from 0 to 65535.")
+    """
+    Take the address before anything is loaded, so that a port on which another server listens is found out at once.
+
+    Of two servers that load at the same time the second finds out when it is ready: it does not listen before, so that
+    clients are refused and go to another replica instead of waiting for an index that loads.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -157,8 +184,16 @@ def _url(listener: socket.socket) -> str:
 
 
 def _raise_file_limit() -> None:
-    """Each connection is an open file, and the usual soft limit is 1,024."""
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Each connection is an open file, and the usual soft limit is 1,024 or less."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError) as error:
+        logger.warning("The limit of open files stays at %d, so that many connections can be held: %s", soft, error)

@@ -1,7 +1,8 @@
 """Merge searches that many asyncio tasks ask for at the same time into few calls of a retriever.
 
 One batch runs at a time, in one thread, because a retriever is parallel in itself. What arrives meanwhile waits and
-goes into the next batch. Results are exactly those of separate searches, and a failure reaches only those it concerns.
+goes into the next batch. Results are those of separate searches, except that dense scores may differ in their last
+bits, since their rounding depends on the batch. A failure reaches only those it concerns.
 """
 
 import asyncio
@@ -96,10 +97,12 @@ class BatchingSearcher:
         self._batches = asyncio.get_running_loop().create_task(self._run_batches())
 
     async def close(self) -> None:
-        """Answer every search that is still waited for, then stop. A batch all of whose callers gave up may still be
-        running then, see `busy`."""
+        """Answer every search that is still waited for, let the batch that runs end even if its callers gave up, then
+        stop."""
         if self._unanswered:
             await asyncio.wait(self._unanswered)
+        if self._running is not None:
+            await asyncio.wait([asyncio.wrap_future(self._running)])
         if self._batches is not None:
             self._batches.cancel()
         self._thread.shutdown(wait=False)
@@ -121,7 +124,8 @@ class BatchingSearcher:
         Raises:
             [`QueueFullError`]: if too many queries are waiting.
             `TypeError` or `ValueError`: if the arguments are wrong.
-            `Exception`: whatever else the retriever raised for these queries.
+            `Exception`: whatever else the retriever raised for these queries; a `RuntimeError` in place of what is
+                no `Exception`.
         """
         check_search(queries, k)
         if not queries:
@@ -158,7 +162,7 @@ class BatchingSearcher:
             batch = self._take_batch()
             if not batch:  # every caller gave up meanwhile
                 continue
-            self._running = self._thread.submit(search_merged, self.retriever, batch, self.max_batch_size)
+            self._running = self._thread.submit(_search_merged, self.retriever, batch, self.max_batch_size)
             outcomes = await asyncio.wrap_future(self._running)
             self.on_batch(sum(len(search.queries) for search in batch))
             for search, outcome in zip(batch, outcomes, strict=True):
@@ -183,46 +187,61 @@ class BatchingSearcher:
         return batch
 
 
-def search_merged(retriever: Retriever, searches: Sequence[_Search], max_batch_size: int) -> list[Results | Exception]:
+def _search_merged(
+    retriever: Retriever, searches: Sequence[_Search], max_batch_size: int
+) -> list[Results | Exception]:
     """What a search of its own would have given each caller, with one call of the retriever for each `k`."""
     outcomes: dict[_Search, Results | Exception] = {}
     for k in dict.fromkeys(search.k for search in searches):
         together = [search for search in searches if search.k == k]
-        outcomes.update(zip(together, _search_together(retriever, together, k, max_batch_size), strict=True))
+        outcomes.update(zip(together, _search_together(retriever, together, max_batch_size), strict=True))
     return [outcomes[search] for search in searches]
 
 
 def _search_together(
-    retriever: Retriever, searches: Sequence[_Search], k: int, max_batch_size: int
+    retriever: Retriever, searches: Sequence[_Search], max_batch_size: int
 ) -> list[Results | Exception]:
+    if len(searches) == 1:
+        return [_search_alone(retriever, searches[0], max_batch_size)]
+    queries = list(dict.fromkeys(query for search in searches for query in search.queries))
     try:
-        found = _search_distinct(retriever, searches, k, max_batch_size)
+        found = dict(zip(queries, _call(retriever, queries, searches[0].k), strict=True))
     except Exception as error:
-        if len(searches) == 1:
-            return [error]
         # One caller's query must not cost the others their answers.
         logger.warning("The retriever raised %r for %d requests, trying each on its own", error, len(searches))
-        return [outcome for search in searches for outcome in _search_together(retriever, [search], k, max_batch_size)]
+        return [_search_alone(retriever, search, max_batch_size) for search in searches]
     return [[found[query] for query in search.queries] for search in searches]
 
 
-def _search_distinct(
-    retriever: Retriever, searches: Sequence[_Search], k: int, max_batch_size: int
-) -> dict[str, list[Passage] | None]:
-    queries = list(dict.fromkeys(query for search in searches for query in search.queries))
+def _search_alone(retriever: Retriever, search: _Search, max_batch_size: int) -> Results | Exception:
+    if search.answer.done():  # its caller gave up meanwhile
+        return []
+    queries = list(dict.fromkeys(search.queries))
     found: dict[str, list[Passage] | None] = {}
-    for start in range(0, len(queries), max_batch_size):
-        part = queries[start : start + max_batch_size]
-        found.update(zip(part, _search_part(retriever, part, k), strict=True))
-    return found
+    try:
+        for start in range(0, len(queries), max_batch_size):
+            part = queries[start : start + max_batch_size]
+            found.update(zip(part, _search_part(retriever, part, search.k), strict=True))
+    except Exception as error:
+        return error
+    return [found[query] for query in search.queries]
 
 
 def _search_part(retriever: Retriever, queries: list[str], k: int) -> Results:
     try:
-        return retriever.search(queries, k)
+        return _call(retriever, queries, k)
     except SearchError as error:
         logger.warning("A batch of %d searches failed: %s", len(queries), error)
         return [None] * len(queries)
+
+
+def _call(retriever: Retriever, queries: list[str], k: int) -> Results:
+    try:
+        return retriever.search(queries, k)
+    except Exception:
+        raise
+    except BaseException as error:  # such as a panic in Rust; it would end the task that runs the batches
+        raise RuntimeError(f"the retriever raised {type(error).__name__}: {error}") from error
 
 
 def _deliver(outcome: Results | Exception, answer: asyncio.Future[Results]) -> None:

@@ -4,18 +4,24 @@
 without Pyserini's heavy imports. Java is set up by `tspo_trl.search.java`.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from .base import Passage, SearchError, check_search, well_formed
 from .forking import ForkGuard
-from .identity import RetrieverIdentity, fingerprint_of
+from .identity import RetrieverIdentity
 from .java import java_class
+from .lucene import (
+    checked_lucene_index,
+    document_passage,
+    first_line,
+    java_exception,
+    lucene_fingerprint,
+    open_lucene_index,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +58,7 @@ class BM25Retriever:
         self.b = float(b)
         self._fork_guard = ForkGuard()
         self._searcher = open_lucene_index(self.index)
+        self._fingerprint = lucene_fingerprint(self.index)  # now: the folder may be replaced while this one is open
         self._searcher.set_bm25(self.k1, self.b)
         self._size = int(self._searcher.get_total_num_docs())
         self._check_documents()
@@ -86,14 +93,13 @@ class BM25Retriever:
             return self._search_batch(java_queries, k)
         except _search_failures() as error:
             # Anserini fails the whole batch when one query fails.
-            logger.warning("A batch of %d searches failed, trying one by one: %s", len(queries), _first_line(error))
+            logger.warning("A batch of %d searches failed, trying one by one: %s", len(queries), first_line(error))
         return self._search_singly(java_queries, k)
 
     @property
     def identity(self) -> RetrieverIdentity:
         """What is searched and how. A copy of the index has its fingerprint, one built anew has another."""
-        fingerprint = fingerprint_of(sorted(self.index.glob("segments_*")))
-        return RetrieverIdentity("BM25Retriever", fingerprint, {"k1": self.k1, "b": self.b})
+        return RetrieverIdentity("BM25Retriever", self._fingerprint, {"k1": self.k1, "b": self.b})
 
     def __len__(self) -> int:
         """The number of passages in the index."""
@@ -122,11 +128,11 @@ class BM25Retriever:
             try:
                 results.append([_passage(hit) for hit in self._searcher.search(query, k)])
             except _search_failures() as error:
-                logger.warning("The search for %.200r failed: %s", query, _first_line(error))
+                logger.warning("The search for %.200r failed: %s", query, first_line(error))
                 results.append(None)
                 failures.append(error)
         if len(failures) == len(queries):
-            reason = _first_line(failures[-1])
+            reason = first_line(failures[-1])
             raise SearchError(f"All {len(queries)} searches in {self.index} failed: {reason}") from failures[-1]
         return results
 
@@ -150,93 +156,9 @@ def _check_parameters(k1: float, b: float) -> None:
         raise ValueError(f"b is {b}: BM25 needs a number from 0 to 1; 0.4 is usual.")
 
 
-def checked_lucene_index(index: str | os.PathLike[str]) -> Path:
-    """
-    Check that there is a Lucene index.
-
-    Args:
-        index (`str` or `os.PathLike`):
-            Folder of the index.
-
-    Returns:
-        `Path`: the folder, absolute.
-
-    Raises:
-        `FileNotFoundError`: if the folder does not exist.
-        `ValueError`: if it holds no Lucene index.
-    """
-    path = Path(index).expanduser().absolute()
-    remedy = f"Build one with `tspo-trl index --corpus corpus.jsonl --output {index}`."
-    if not path.exists():
-        raise FileNotFoundError(f"index {index} does not exist. {remedy}")
-    if not path.is_dir() or not any(path.glob("segments_*")):
-        raise ValueError(f"index {index} is not the folder of a Lucene index. {remedy}")
-    return path
-
-
-def open_lucene_index(index: Path) -> Any:
-    """
-    Open a Lucene index.
-
-    Args:
-        index (`Path`):
-            As [`checked_lucene_index`] gave it.
-
-    Returns:
-        Anserini's `SimpleSearcher`.
-
-    Raises:
-        `ValueError`: if Lucene cannot open it.
-    """
-    # A query of more than 1,024 different words would be refused otherwise; a model may well write one.
-    java_class("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(2**31 - 1)
-    try:
-        return java_class("io.anserini.search.SimpleSearcher")(str(index))
-    except _java_exception() as error:
-        raise ValueError(
-            f"index {index} cannot be opened as a Lucene index: {_first_line(error)}. Build it again with "
-            "`tspo-trl index`."
-        ) from error
-
-
-def _java_exception() -> type[Exception]:
-    import jnius
-
-    return jnius.JavaException
-
-
 def _search_failures() -> tuple[type[Exception], ...]:
-    return (_java_exception(), ValueError)  # what Lucene throws, and a stored document that cannot be read
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (java_exception(), ValueError)  # what Lucene throws, and a stored document that cannot be read
 
 
 def _passage(hit: Any) -> Passage:
     return document_passage(hit.lucene_document, float(hit.score))
-
-
-def document_passage(document: Any, score: float | None) -> Passage:
-    """
-    Read a stored document.
-
-    Args:
-        document:
-            Lucene's document.
-        score (`float`, *optional*):
-            Score of the passage.
-
-    Returns:
-        [`Passage`]
-
-    Raises:
-        `ValueError`: if its text is not stored or cannot be read.
-    """
-    raw = document.get("raw")
-    if raw is not None:
-        return Passage.from_document(json.loads(raw), score)
-    contents = document.get("contents")
-    if contents is None:
-        raise ValueError("has neither its raw JSON nor its contents stored")
-    return Passage.from_contents(document.get("id"), contents, score)

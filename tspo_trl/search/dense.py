@@ -75,19 +75,22 @@ class DenseRetriever:
         faiss_device: str = "cpu",
     ):
         check_positive(threads=threads, ef_search=ef_search, nprobe=nprobe)
-        self.index, self._faiss_file, self._docid_file = _index_files(index)
+        self.index, faiss_file, docid_file = _index_files(index)
         self.encoder, self.passages = encoder, Path(passages).expanduser().absolute()
         self.threads, self.ef_search, self.nprobe, self.faiss_device = threads, ef_search, nprobe, faiss_device
         self._source = open_passages(self.passages)
         check_encoder_file(self.index, encoder)
-        faiss_index = _read_index(self._faiss_file)
+        faiss_index = _read_index(faiss_file)
         self._size = int(faiss_index.ntotal)
-        self._docids = LinesFile(self._docid_file) if self._docid_file else None
+        self._docids = LinesFile(docid_file) if docid_file else None
+        # Now, since the files may be moved or replaced while this index is open.
+        self._fingerprint = fingerprint_of([faiss_file, docid_file] if docid_file else [faiss_file])
         _check_size(self.index, self._size, self._docids, self._source)
         _set_parameters(faiss_index, {"efSearch": ef_search, "nprobe": nprobe})
         check_dimension(self.index, faiss_index, encoder)
         check_vectors(self.index, faiss_index, encoder, self._read)
-        self._searcher = _searcher_class()(faiss_index, _PyseriniEncoder(encoder), faiss_device=faiss_device)
+        # Pyserini's searcher is given vectors, so it needs no encoder.
+        self._searcher = _searcher_class()(faiss_index, query_encoder=None, faiss_device=faiss_device)
         self._lock = threading.Lock()
         self._fork_guard = ForkGuard()
 
@@ -103,7 +106,8 @@ class DenseRetriever:
 
         Returns:
             `list[list[Passage] | None]`: for each query in order its passages, best first, with FAISS's inner product
-            as their score; `None` where the texts could not be read (the reason is logged).
+            as their score; `None` where its vector is not finite, as may happen in float16, or where the texts could
+            not be read (the reason is logged).
 
         Raises:
             `TypeError`: if `queries` is a single string or holds something else than strings.
@@ -115,13 +119,11 @@ class DenseRetriever:
             return []
         if stand_in := self._fork_guard.stand_in(self):
             return stand_in.search(queries, k)
-        keys = [str(position) for position in range(len(queries))]
         try:
-            with self._lock:
-                hits = self._searcher.batch_search(list(queries), keys, k=min(k, self._size), threads=self.threads)
-        except (RuntimeError, FloatingPointError) as error:
+            hits = self._hits(self.encoder.encode_queries(queries), min(k, self._size))
+        except RuntimeError as error:
             raise SearchError(f"{len(queries)} searches in {self.index} failed: {error}") from error
-        results = [self._passages(query, hits[key]) for query, key in zip(queries, keys, strict=True)]
+        results = [self._passages(query, hits.get(str(position))) for position, query in enumerate(queries)]
         if all(result is None for result in results):
             raise SearchError(f"All {len(queries)} searches in {self.index} failed; the reasons are logged.")
         return results
@@ -129,14 +131,13 @@ class DenseRetriever:
     @property
     def identity(self) -> RetrieverIdentity:
         """What is searched and how. A copy of the index has its fingerprint, one built anew may have another."""
-        files = [self._faiss_file, self._docid_file] if self._docid_file else [self._faiss_file]
         parameters = {
             "encoder": self.encoder.settings,
             "passages": self._source.fingerprint,
             "ef_search": self.ef_search,
             "nprobe": self.nprobe,
         }
-        return RetrieverIdentity("DenseRetriever", fingerprint_of(files), parameters)
+        return RetrieverIdentity("DenseRetriever", self._fingerprint, parameters)
 
     def __len__(self) -> int:
         """The number of passages in the index."""
@@ -150,7 +151,20 @@ class DenseRetriever:
         options = {name: getattr(self, name) for name in names}
         return partial(DenseRetriever, **options), (str(self.index), self.encoder, str(self.passages))
 
-    def _passages(self, query: str, hits: Sequence[Any]) -> list[Passage] | None:
+    def _hits(self, vectors: "np.ndarray", k: int) -> dict[str, list[Any]]:
+        """Pyserini's hits by the number of the vector; a vector that is not finite has none."""
+        import numpy as np
+
+        finite = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+        if not finite.size:
+            return {}
+        with self._lock:
+            return self._searcher.batch_search(vectors[finite], list(map(str, finite)), k=k, threads=self.threads)
+
+    def _passages(self, query: str, hits: Sequence[Any] | None) -> list[Passage] | None:
+        if hits is None:
+            logger.warning("The search for %.200r failed: its vector from %r is not finite.", query, self.encoder)
+            return None
         try:
             found = self._read([hit.docid for hit in hits])
         except ValueError as error:
@@ -163,36 +177,24 @@ class DenseRetriever:
         return self._source.get([int(row) for row in rows], docids)
 
 
-class _PyseriniEncoder:
-    """Our encoder as Pyserini calls one."""
-
-    def __init__(self, encoder: Encoder):
-        self._encoder = encoder
-
-    def encode(self, query: str) -> "np.ndarray":
-        return self._encoder.encode_queries([query])[0]
-
-    def encode_batch(self, queries: Sequence[str]) -> "np.ndarray":
-        return self._encoder.encode_queries(queries)
-
-
 @cache
 def _searcher_class() -> type:
     faiss_searcher = import_pyserini("pyserini.search.faiss").FaissSearcher
 
     class RowSearcher(faiss_searcher):  # type: ignore[misc, valid-type]
-        """Pyserini's searcher over an index that is open already. Its ids are rows: those of 21 million passages as
-        Python strings would take more than a gigabyte."""
+        """Pyserini's searcher over an index that is open already, which is given to it in place of a folder. Its ids
+        are rows: those of 21 million passages as Python strings would take more than a gigabyte."""
 
-        def load_index(self, index_dir: Any) -> tuple[Any, range]:
+        def load_index(self, index: Any) -> tuple[Any, range]:
+            """Called by Pyserini's constructor with its first argument."""
             import faiss
 
             if self.faiss_device == "cpu":
-                return index_dir, range(index_dir.ntotal)
+                return index, range(index.ntotal)
             self._faiss_gpu_resources = faiss.StandardGpuResources()
             gpu = int(self.faiss_device.partition(":")[2] or 0)
             # Pyserini goes on quietly on the CPU where this fails.
-            return faiss.index_cpu_to_gpu(self._faiss_gpu_resources, gpu, index_dir), range(index_dir.ntotal)
+            return faiss.index_cpu_to_gpu(self._faiss_gpu_resources, gpu, index), range(index.ntotal)
 
     return RowSearcher
 

@@ -23,7 +23,7 @@ SAME_COSINE = 0.999
 EXACT_COSINE = 0.98
 COMPRESSED_COSINE = 0.7
 _EXACT_INDEXES = ("IndexFlat", "IndexFlatIP", "IndexHNSWFlat", "IndexIVFFlat")
-_NOT_COMPARED = ("dtype", "preset")
+_NOT_COMPARED = ("dtype", "preset", "model", "model_fingerprint")
 _PROBES = 5
 
 
@@ -32,7 +32,8 @@ def check_encoder_file(index: Path, encoder: Encoder) -> None:
     Compare an encoder with the settings that lie in the folder of an index, if they do.
 
     The precision may differ: passages are often encoded in bfloat16 on a GPU and queries in float32 on a CPU. So may
-    the name of the preset, since all that it stands for is compared.
+    the name of the preset, since all that it stands for is compared, and the name and the files of the model, which
+    may lie elsewhere in another format: whether it is the same one is for [`check_vectors`] to tell.
 
     Args:
         index (`Path`):

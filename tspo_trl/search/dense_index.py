@@ -18,6 +18,7 @@ from .base import Passage
 from .encoder import Encoder
 from .identity import fingerprint_of
 from .index import check_output, put_in_place, read_corpus
+from .pretrained import check_positive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,25 +78,47 @@ def build_dense_index(
             for `factory`; if the shards that are there belong to another corpus, encoder or shard size; if `factory`
             is none of FAISS.
     """
+    check_dense_arguments(corpus, output, shard_size=shard_size, overwrite=overwrite)
     corpus, output = Path(corpus), Path(output).expanduser().absolute()
-    if shard_size < 1:
-        raise ValueError(f"shard_size is {shard_size}: at least 1 is needed.")
-    if not corpus.is_file():
-        raise FileNotFoundError(f"corpus {corpus} does not exist or is no file: a file of JSON lines is needed.")
-    check_output(output, overwrite, "dense index", _is_dense_index)
     count = _check_corpus(corpus)
     empty = _empty_index(_factory_string(factory, count, encoder.dimension), encoder.dimension)
     shards = Path(f"{output}.shards")
     _claim_shards(shards, {"corpus": fingerprint_of([corpus]), "encoder": encoder.settings, "shard_size": shard_size})
-    _encode_shards(corpus, shards, encoder, shard_size, count, show_progress)
+    paths = _shard_paths(shards, count, shard_size)
+    _encode_shards(corpus, paths, encoder, shard_size, count, show_progress)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.building-") as workshop:
         built = Path(workshop) / "index"
         built.mkdir()
-        _write_files(built, corpus, _filled_index(empty, shards, count), encoder)
+        _write_files(built, corpus, _filled_index(empty, paths, count), encoder)
         check_output(output, overwrite, "dense index", _is_dense_index)
         put_in_place(built, output)
     shutil.rmtree(shards)
     return count
+
+
+def check_dense_arguments(
+    corpus: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    shard_size: int = 10_000,
+    overwrite: bool = False,
+) -> None:
+    """
+    Check what [`build_dense_index`] can check without an encoder, before a large one is loaded for nothing.
+
+    Args:
+        corpus, output, shard_size, overwrite:
+            As in [`build_dense_index`].
+
+    Raises:
+        `FileNotFoundError`: if the corpus does not exist.
+        `FileExistsError`: if there is something at `output` that may not be replaced.
+        `ValueError`: if `shard_size` is less than 1.
+    """
+    check_positive(shard_size=shard_size)
+    if not Path(corpus).is_file():
+        raise FileNotFoundError(f"corpus {corpus} does not exist or is no file: a file of JSON lines is needed.")
+    check_output(Path(output).expanduser().absolute(), overwrite, "dense index", _is_dense_index)
 
 
 def _check_corpus(corpus: Path) -> int:
@@ -135,11 +158,12 @@ def _claim_shards(shards: Path, manifest: dict[str, Any]) -> None:
             )
 
 
-def _encode_shards(corpus: Path, shards: Path, encoder: Encoder, size: int, count: int, show_progress: bool) -> None:
+def _encode_shards(
+    corpus: Path, paths: list[Path], encoder: Encoder, size: int, count: int, show_progress: bool
+) -> None:
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
     passages = read_corpus(corpus)
-    paths = _shard_paths(shards, count, size)
     done = sum(min(size, count - position * size) for position, path in enumerate(paths) if path.exists())
     with tqdm(total=count, initial=done, desc="Encoding", unit="passage", disable=not show_progress) as bar:
         for path in paths:
@@ -149,6 +173,7 @@ def _encode_shards(corpus: Path, shards: Path, encoder: Encoder, size: int, coun
 
 
 def _shard_paths(shards: Path, count: int, size: int) -> list[Path]:
+    """The files of all shards in the order of their passages, which is not always that of their names."""
     return [shards / f"vectors-{number:05}.npy" for number in range((count + size - 1) // size)]
 
 
@@ -173,10 +198,10 @@ def _save(vectors: "np.ndarray", path: Path) -> None:
     partial.rename(path)
 
 
-def _load_shards(shards: Path) -> "Iterator[np.ndarray]":
+def _load_shards(paths: list[Path]) -> "Iterator[np.ndarray]":
     import numpy as np
 
-    for path in sorted(shards.glob("vectors-*.npy")):
+    for path in paths:
         yield np.load(path, mmap_mode="r")
 
 
@@ -207,7 +232,7 @@ def _empty_index(factory: str, dimension: int) -> Any:
         ) from error
 
 
-def _filled_index(index: Any, shards: Path, count: int) -> Any:
+def _filled_index(index: Any, shards: list[Path], count: int) -> Any:
     import faiss
 
     lists = faiss.try_extract_index_ivf(index)
@@ -223,7 +248,7 @@ def _filled_index(index: Any, shards: Path, count: int) -> Any:
     return index
 
 
-def _train(index: Any, shards: Path, count: int, clusters: int) -> None:
+def _train(index: Any, shards: list[Path], count: int, clusters: int) -> None:
     """Train on passages spread evenly over the corpus, as many as the clustering needs."""
     import numpy as np
 

@@ -15,7 +15,13 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from .base import well_formed
-from .pretrained import absolute_if_folder, check_dtype, check_positive, sentence_transformers
+from .pretrained import (
+    absolute_if_folder,
+    check_dtype,
+    check_positive,
+    model_fingerprint,
+    sentence_transformers,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,10 +116,8 @@ class Encoder:
                 Any text; what is not valid Unicode is replaced.
 
         Returns:
-            `np.ndarray` of float32 and shape (number of texts, `dimension`).
-
-        Raises:
-            `FloatingPointError`: if a vector is not finite, as may happen in float16.
+            `np.ndarray` of float32 and shape (number of texts, `dimension`). In float16 a model may overflow; the
+            row of such a query is not finite, and the others are right.
         """
         return self._encode(texts, self._settings["query_prefix"])
 
@@ -126,12 +130,17 @@ class Encoder:
                 Any text; what is not valid Unicode is replaced.
 
         Returns:
-            As [`Encoder.encode_queries`].
+            `np.ndarray` of float32 and shape (number of texts, `dimension`).
 
         Raises:
-            As [`Encoder.encode_queries`].
+            `FloatingPointError`: if a vector is not finite, as may happen in float16.
         """
-        return self._encode(texts, self._settings["passage_prefix"])
+        import numpy as np
+
+        vectors = self._encode(texts, self._settings["passage_prefix"])
+        if not np.isfinite(vectors).all():
+            raise FloatingPointError(f"{self!r} gave a vector that is not finite. Use dtype 'bfloat16' or 'float32'.")
+        return vectors
 
     @property
     def dimension(self) -> int:
@@ -140,7 +149,8 @@ class Encoder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that changes a vector, as JSON can hold it. Of the model only the last part of its name or path."""
+        """All that changes a vector, as JSON can hold it. A local model is known by its folder's name and a
+        fingerprint of its files, another by its name, with `None` as its fingerprint."""
         return dict(self._settings)
 
     def __repr__(self) -> str:
@@ -159,10 +169,8 @@ class Encoder:
         with self._lock:  # a tokenizer refuses to be used by two threads at once
             vectors = self._network.encode(
                 valid, prompt=prefix, batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True
-            ).astype(np.float32)
-        if not np.isfinite(vectors).all():
-            raise FloatingPointError(f"{self!r} gave a vector that is not finite. Use dtype 'bfloat16' or 'float32'.")
-        return vectors
+            )
+        return vectors.astype(np.float32)
 
     def _own_network(self) -> "SentenceTransformer":
         library = sentence_transformers()
@@ -192,8 +200,10 @@ class Encoder:
 
     def _read_settings(self, preset: EncoderPreset | None) -> dict[str, Any]:
         prompts = self._network.prompts
+        fingerprint = model_fingerprint(self.model)
         return {
-            "model": PurePath(self.model).name,
+            "model": PurePath(self.model).name if fingerprint else self.model,
+            "model_fingerprint": fingerprint,
             "preset": self.preset,
             "query_prefix": preset.query_prefix if preset else prompts.get("query") or "",
             "passage_prefix": preset.passage_prefix if preset else prompts.get("document") or "",

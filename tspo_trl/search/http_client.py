@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 LARGEST_BODY = 256 * 2**20
+_LARGEST_ERROR = 16 * 2**10  # bytes that are read of an error's body
 _CLOSING = 5.0  # seconds that closing may take
 
 
@@ -41,11 +42,14 @@ class StatusError(RequestError):
             The HTTP status.
         reason (`str`):
             What the server says about it, may be empty.
+        body (`bytes`, *optional*, defaults to `b""`):
+            The first 16 KiB of the answer, as they came.
     """
 
-    def __init__(self, status: int, reason: str):
+    def __init__(self, status: int, reason: str, body: bytes = b""):
         super().__init__(f"HTTP {status} {reason}".strip())
         self.status = status
+        self.body = body
 
 
 class ClosedError(RequestError):
@@ -132,7 +136,9 @@ class HTTPClient:
                 self._session.request(method, url, data=body, allow_redirects=False) as response,
             ):
                 if not 200 <= response.status < 300:
-                    raise StatusError(response.status, _in_short(self._without_token(await _first_words(response))))
+                    body = await _error_body(response)
+                    reason = _in_short(self._without_token(_reason(response, body)))
+                    raise StatusError(response.status, reason, body)
                 return await _read(response)
         except TimeoutError as error:
             raise UnreachableError(f"no complete answer within {timeout:g} s") from error
@@ -144,6 +150,8 @@ class HTTPClient:
     def close(self) -> None:
         """Cancel what is under way and close all connections. In a forked process the parent's stay untouched."""
         if self.is_foreign:
+            # Nothing may be closed here: the event loop shares its selector with the parent's. CPython keeps what the
+            # stack of the thread holds, which did not come along, so the session is not collected either.
             return
         with self._lock:
             if self._is_closed:
@@ -192,14 +200,26 @@ async def _read(response: "aiohttp.ClientResponse") -> bytes:
     return b"".join(chunks)
 
 
-async def _first_words(response: "aiohttp.ClientResponse") -> str:
-    """The beginning of an error's body, else the status in words."""
+async def _error_body(response: "aiohttp.ClientResponse") -> bytes:
+    """The beginning of an error's body, or what there is of it if it ends early: the status tells the most."""
     import aiohttp
 
+    body = b""
     try:
-        body = await response.content.read(1000)
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) >= _LARGEST_ERROR:
+                break
     except aiohttp.ClientError:
-        body = b""
+        pass
+    return body[:_LARGEST_ERROR]
+
+
+def _reason(response: "aiohttp.ClientResponse", body: bytes) -> str:
+    """Where a redirect leads, else the text of an error, else the status in words."""
+    if 300 <= response.status < 400:
+        target = response.headers.get("Location", "an address that it does not name")
+        return f"redirects to {target[:100]}, which is not followed: change the URL in `urls`"
     return body.decode(errors="replace").strip() or response.reason or ""
 
 

@@ -97,9 +97,13 @@ def fingerprint_of(paths: Iterable[str | os.PathLike[str]]) -> str:
 
     Raises:
         `OSError`: if a file cannot be read.
+        `ValueError`: if there are no files.
     """
+    files = [Path(path) for path in paths]
+    if not files:
+        raise ValueError("paths is empty: a fingerprint needs at least one file.")
     digest = hashlib.sha256()
-    for path in map(Path, paths):
+    for path in files:
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
         with open(path, "rb") as file:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .base import Passage
-from .bm25 import checked_lucene_index, document_passage, open_lucene_index
 from .identity import fingerprint_of
 from .index import parse_line
+from .lucene import checked_lucene_index, document_passage, lucene_fingerprint, open_lucene_index
 
 
 class PassageSource(Protocol):
@@ -21,7 +21,7 @@ class PassageSource(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the files, see [`~tspo_trl.search.identity.fingerprint_of`]."""
+        """Fingerprint of the files as they were opened, see [`~tspo_trl.search.identity.fingerprint_of`]."""
         ...
 
     def get(self, rows: Sequence[int], docids: Sequence[str | None]) -> list[Passage]:
@@ -113,11 +113,12 @@ class CorpusPassages:
 
     def __init__(self, path: Path):
         self._lines = LinesFile(path)
+        self._fingerprint = fingerprint_of([path])
 
     @property
     def fingerprint(self) -> str:
         """As [`PassageSource`] says."""
-        return fingerprint_of([self._lines.path])
+        return self._fingerprint
 
     def __len__(self) -> int:
         """The number of passages."""
@@ -152,11 +153,12 @@ class LucenePassages:
     def __init__(self, path: Path):
         self._path = checked_lucene_index(path)
         self._searcher: Any = open_lucene_index(self._path)
+        self._fingerprint = lucene_fingerprint(self._path)
 
     @property
     def fingerprint(self) -> str:
         """As [`PassageSource`] says."""
-        return fingerprint_of(sorted(self._path.glob("segments_*")))
+        return self._fingerprint
 
     def get(self, rows: Sequence[int], docids: Sequence[str | None]) -> list[Passage]:
         """As [`PassageSource`] says."""

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .identity import fingerprint_of
+
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -42,6 +44,26 @@ def absolute_if_folder(model: str | os.PathLike[str]) -> str:
     """The absolute path of a model's folder, so that a copy made elsewhere finds it; a name on the hub as it is."""
     folder = Path(model).expanduser()
     return str(folder.absolute()) if folder.is_dir() else str(model)
+
+
+def model_fingerprint(model: str) -> str | None:
+    """
+    Fingerprint of a model's files.
+
+    Args:
+        model (`str`):
+            As [`absolute_if_folder`] gave it.
+
+    Returns:
+        `str`, *optional*: of all files in the folder and below it but hidden ones, such as the notes that a download
+        leaves there; `None` for a name on the hub.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return None
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    visible = [file for file in files if not any(part.startswith(".") for part in file.parts)]
+    return fingerprint_of(folder / file for file in sorted(visible))
 
 
 def sentence_transformers() -> Any:

@@ -21,7 +21,7 @@ from .base import Passage, SearchError, check_search
 from .http_client import AnswerError, ClosedError, HTTPClient, RequestError, StatusError, UnreachableError
 from .identity import RetrieverIdentity
 from .replicas import Replicas
-from .wire import encode_request, parse_answer, parse_identity
+from .wire import encode_request, parse_answer, parse_failed, parse_identity
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,13 @@ class RemoteRetriever:
 
     A request is repeated after connection errors, timeouts, the statuses 408, 429 and from 500, and answers that
     cannot be read: at once at a replica that it has not tried, else after a wait that doubles each time. When the
-    servers keep answering a request with an error status, its queries are asked one by one, once each, because one of
-    them may be the cause (of 401, 403, 404 and 405 none is). A query that still has no answer is `None`.
+    servers keep answering a request with an error status, its queries are asked one by one, once each (and at another
+    replica where one fails), because one of them may be the cause (of 401, 403, 404, 405 and redirects none is). That
+    is done without repeating the request when the server says that only some of its queries failed: with `"failed"`,
+    their positions, in the JSON of the error. A query that still has no answer is `None`.
 
-    A search takes at most `2 * (max_retries + 1) * timeout` seconds plus the waits (`max_retries` of at most 30 s),
-    times the number of requests divided by `max_concurrency`, rounded up.
+    A search takes at most `(2 * max_retries + 3 * number of urls) * timeout` seconds plus the waits (`max_retries` of
+    at most 30 s), times the number of requests divided by `max_concurrency`, rounded up.
 
     Servers are contacted by searches only, so they may start later. One retriever may be used from several Python
     threads, in notebooks and in forked processes. A pickled one holds the token.
@@ -62,8 +64,9 @@ class RemoteRetriever:
         timeout (`float`, *optional*, defaults to `30.0`):
             Seconds for a request, from connecting to the last byte of the answer.
         max_retries (`int`, *optional*, defaults to `5`):
-            How often a request is repeated, at other replicas included. With the default waits this bridges up to 15
-            seconds in which no server is there; raise it where a restart takes longer.
+            How often a request is repeated after a wait. Replicas that it has not tried come first and do not count.
+            With the default waits this bridges up to 15 seconds in which no server is there; raise it where a
+            restart takes longer.
         backoff (`float`, *optional*, defaults to `0.5`):
             Seconds of the first wait. It doubles up to 30 s, and each wait is shortened at random by up to a half.
         set_aside (`float`, *optional*, defaults to `30.0`):
@@ -147,7 +150,8 @@ class RemoteRetriever:
         """
         What the server says it serves (`GET /healthz`), kept once it has answered; just the name while it has not.
 
-        URLs are not in it: replicas move. Each is asked for at most 5 s.
+        It is never asked again: after a server has come back with another index, make a new retriever. URLs are not
+        in it: replicas move. Each is asked for at most 5 s.
         """
         if self._identity is None:
             try:
@@ -196,7 +200,8 @@ class RemoteRetriever:
             if self._client is None or self._client.is_foreign:
                 self._close_client()
                 self._client = HTTPClient(self._token)
-                # Runs when this retriever is collected, or else when the interpreter exits.
+                # Runs when this retriever is collected, or else when the interpreter exits, while the event loop
+                # still works. Without it aiohttp would warn of an unclosed session there, and the thread would stay.
                 self._close_client = weakref.finalize(self, self._client.close)
             return self._client
 
@@ -213,55 +218,55 @@ class RemoteRetriever:
 
     async def _ask_batch(self, client: HTTPClient, queries: list[str], k: int) -> list[Outcome]:
         try:
-            return await self._ask_with_retries(client, queries, k)
+            return await self._ask_with_retries(client, queries, k, self.max_retries)
         except RequestError as error:
             self._counters["failed_requests"] += 1
             logger.warning("A request of %d queries is given up: %s", len(queries), error)
-            if isinstance(error, StatusError) and error.status not in _NOT_OF_A_QUERY and len(queries) > 1:
+            if len(queries) > 1 and _may_be_of_a_query(error):
                 return await self._ask_one_by_one(client, queries, k)
             return [error] * len(queries)
 
-    async def _ask_with_retries(self, client: HTTPClient, queries: list[str], k: int) -> list[Outcome]:
+    async def _ask_with_retries(
+        self, client: HTTPClient, queries: list[str], k: int, max_retries: int
+    ) -> list[Outcome]:
+        """Ask the replicas that are in use, each once; then wait and ask again, `max_retries` times."""
         tried: set[str] = set()
-        wait = self.backoff
-        for _ in range(self.max_retries):
+        wait, num_waits = self.backoff, 0
+        while True:
             try:
-                return await self._ask_next(client, queries, k, self.timeout, tried)
+                return await self._ask_next(client, queries, k, tried)
             except RequestError as error:
-                if not _is_retried(error):
+                has_another = self._replicas.has_another(tried)
+                if not _is_retried(error, len(queries)) or (num_waits == max_retries and not has_another):
                     raise
-            if not self._replicas.has_another(tried):
+            if not has_another:
                 await asyncio.sleep(min(wait, _LONGEST_WAIT) * self._random.uniform(0.5, 1.0))
-                wait *= 2
+                wait, num_waits = wait * 2, num_waits + 1
             self._counters["retries"] += 1
-        return await self._ask_next(client, queries, k, self.timeout, tried)
 
     async def _ask_one_by_one(self, client: HTTPClient, queries: list[str], k: int) -> list[Outcome]:
-        """Ask each query once, all of them in the time that a request with its retries may take."""
-        deadline = time.monotonic() + (self.max_retries + 1) * self.timeout
+        """Ask each query alone, and begin with none after the time that a request with its retries may take."""
+        deadline = time.monotonic() + (self.max_retries + len(self.urls)) * self.timeout
         return [await self._ask_alone(client, query, k, deadline) for query in queries]
 
     async def _ask_alone(self, client: HTTPClient, query: str, k: int, deadline: float) -> Outcome:
-        timeout = min(self.timeout, deadline - time.monotonic())
         try:
-            if timeout <= 0:
+            if time.monotonic() >= deadline:
                 raise UnreachableError("no time was left to ask it alone")
-            [outcome] = await self._ask_next(client, [query], k, timeout, set())
+            [outcome] = await self._ask_with_retries(client, [query], k, max_retries=0)
             return outcome
         except RequestError as error:
             self._counters["failed_requests"] += 1
             logger.warning("The search for %.200r failed: %s", query, error)
             return error
 
-    async def _ask_next(
-        self, client: HTTPClient, queries: list[str], k: int, timeout: float, tried: set[str]
-    ) -> list[Outcome]:
+    async def _ask_next(self, client: HTTPClient, queries: list[str], k: int, tried: set[str]) -> list[Outcome]:
         """Ask the next replica, add it to `tried`, and remember whether it could be reached."""
         url = self._replicas.next(tried)
         tried.add(url)
         self._counters["requests"] += 1
         try:
-            body = await client.request("POST", f"{url}/retrieve", timeout, encode_request(queries, k))
+            body = await client.request("POST", f"{url}/retrieve", self.timeout, encode_request(queries, k))
             self._replicas.restore(url)
             return _outcomes(body, len(queries), k)
         except RequestError as error:
@@ -303,8 +308,16 @@ def _outcomes(body: bytes, num_queries: int, k: int) -> list[Outcome]:
     return [AnswerError("the server gave null") if passages is None else passages for passages in answer]
 
 
-def _is_retried(error: RequestError) -> bool:
-    return not isinstance(error, StatusError) or error.status in _RETRIED_STATUS or error.status >= 500
+def _is_retried(error: RequestError, num_queries: int) -> bool:
+    if not isinstance(error, StatusError):
+        return True
+    if 0 < len(parse_failed(error.body, num_queries)) < num_queries:
+        return False  # the same queries would fail it again, and the others wait for that
+    return error.status in _RETRIED_STATUS or error.status >= 500
+
+
+def _may_be_of_a_query(error: RequestError) -> bool:
+    return isinstance(error, StatusError) and error.status >= 400 and error.status not in _NOT_OF_A_QUERY
 
 
 def _checked_urls(urls: str | Sequence[str]) -> tuple[str, ...]:

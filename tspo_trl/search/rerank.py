@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .base import Passage, SearchError, well_formed
-from .identity import RetrieverIdentity, fingerprint_of
-from .pretrained import absolute_if_folder, check_dtype, check_positive, sentence_transformers
+from .identity import RetrieverIdentity
+from .pretrained import (
+    absolute_if_folder,
+    check_dtype,
+    check_positive,
+    model_fingerprint,
+    sentence_transformers,
+)
 
 
 class Reranker(Protocol):
@@ -98,7 +104,7 @@ class CrossEncoderReranker:
         self.max_length = max_length
         self.num_candidates = num_candidates
         self._encoder = _load(self.model, device, dtype, max_length)
-        self._fingerprint = _fingerprint(self.model)
+        self._fingerprint = model_fingerprint(self.model)
         self._process = os.getpid()
         self._lock = threading.Lock()  # a tokenizer that two threads use at once raises "Already borrowed"
 
@@ -180,13 +186,6 @@ def _load(model: str, device: str | None, dtype: str, max_length: int | None) ->
     if encoder.num_labels != 1:
         raise ValueError(f"model {model} gives {encoder.num_labels} scores for a pair: a reranker needs one score.")
     return encoder
-
-
-def _fingerprint(model: str) -> str | None:
-    folder = Path(model)
-    if not folder.is_dir():
-        return None
-    return fingerprint_of(sorted(path for path in folder.iterdir() if path.is_file()))
 
 
 def _pairs(queries: Sequence[str], candidates: Sequence[list[Passage] | None]) -> list[tuple[str, str]]:

@@ -2,12 +2,16 @@
 
 `POST /retrieve` searches; concurrent requests are merged by [`~tspo_trl.search.batching.BatchingSearcher`].
 `/healthz`, `/stats` and `/metrics` tell how it is. Whatever is wrong with a request is answered with
-`{"detail": "..."}` and a 4xx status; a search that failed with 503, never with an empty result.
+`{"detail": "..."}` and a 4xx status. Failed searches are answered with 503, never with an empty result, and with the
+positions of all queries that failed: `{"detail": "...", "failed": [0, 2]}`. A client can ask for the others without
+them. A search whose client has left is not run.
 """
 
+import asyncio
 import hmac
 import json
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +21,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, StrictStr, ValidationError
 from starlette.requests import ClientDisconnect
 
 from .. import __version__
@@ -28,7 +32,8 @@ from .server_statistics import ServerStatistics
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 10  # failed positions that an answer names
+_SHOWN = 10  # failed positions that an answer's text names
+_CLIENT_LEFT = 499  # as nginx has it; nobody but the statistics sees it
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,11 @@ class RequestLimits:
 
 
 class _RetrieveRequest(BaseModel):
-    model_config = ConfigDict(strict=True)
+    """As lax as Search-R1's: `topk` may be "3", `return_scores` may be 1."""
 
-    queries: list[str]
+    queries: list[StrictStr]
     topk: int | None = None
-    return_scores: bool = False
+    return_scores: bool | None = None
 
 
 def create_app(
@@ -102,17 +107,36 @@ def create_app(
         `FastAPI`: its `state.searcher` is the [`~tspo_trl.search.batching.BatchingSearcher`].
 
     Raises:
-        `ValueError`: if a number is out of range, or the token is empty.
+        `ValueError`: if a number is out of range, or the token is nothing that a header can hold.
     """
     limits = limits or RequestLimits()
     if not 1 <= default_top_k <= limits.max_top_k:
         raise ValueError(f"default_top_k is {default_top_k}: it has to be from 1 to max_top_k, {limits.max_top_k}.")
-    if token is not None and not token.strip():
-        raise ValueError("token is empty: pass None where none is wanted.")
+    if token is not None:
+        check_token(token)
     searcher = BatchingSearcher(
         retriever, max_batch_size=max_batch_size, merge_window=merge_window, max_waiting=max_waiting
     )
     return _app(_Endpoints(searcher, default_top_k, limits, token))
+
+
+def check_token(token: str, name: str = "token") -> None:
+    """
+    Check that clients can send a token.
+
+    Args:
+        token (`str`):
+            The bearer token.
+        name (`str`, *optional*, defaults to `"token"`):
+            What the message calls it: where it comes from.
+
+    Raises:
+        `ValueError`: if it is empty or has other characters than printable ASCII without spaces.
+    """
+    if not token:
+        raise ValueError(f"{name} is empty: write a token there, or pass none where none is wanted.")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ValueError(f"{name} has characters that no bearer token may have: use printable ASCII without spaces.")
 
 
 def _app(endpoints: "_Endpoints") -> FastAPI:
@@ -170,12 +194,27 @@ class _Endpoints:
         asked = _parse(await _read_body(request, self._limits.max_body_size))
         _check_limits(asked, self._limits)
         try:
-            results = await self.searcher.search(asked.queries, asked.topk or self._default_top_k)
+            results = await self._search(asked, request)
         except QueueFullError as error:
             raise HTTPException(503, f"{error} Try again later.", {"Retry-After": "1"}) from error
-        self._check_results(results)
+        failed = [position for position, passages in enumerate(results) if passages is None]
+        if failed:
+            return self._failure(failed, len(results))
         items = [[_item(passage, asked.return_scores) for passage in passages or []] for passages in results]
         return Response(json.dumps({"result": items}), media_type="application/json")
+
+    async def _search(self, asked: _RetrieveRequest, request: Request) -> Results:
+        """Search until the client leaves: what nobody waits for must not keep the others waiting."""
+        search = asyncio.ensure_future(self.searcher.search(asked.queries, asked.topk or self._default_top_k))
+        departure = asyncio.ensure_future(_departure(request))
+        try:
+            await asyncio.wait([search, departure], return_when=asyncio.FIRST_COMPLETED)
+            if search.done():
+                return search.result()
+            raise HTTPException(_CLIENT_LEFT, "The client left.")
+        finally:
+            search.cancel()
+            departure.cancel()
 
     def _check_token(self, request: Request) -> None:
         if self._token is None:
@@ -186,13 +225,10 @@ class _Endpoints:
             detail = "The header `Authorization: Bearer <token>` is missing or has another token."
             raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
 
-    def _check_results(self, results: Results) -> None:
-        failed = [position for position, passages in enumerate(results) if passages is None]
-        if failed:
-            self._statistics.count_failed(len(failed))
-            raise HTTPException(
-                503, f"The search failed for {len(failed)} of {len(results)} queries: {_named(failed)}."
-            )
+    def _failure(self, failed: list[int], queries: int) -> Response:
+        self._statistics.count_failed(len(failed))
+        detail = f"The search failed for {len(failed)} of {queries} queries: {_named(failed)}."
+        return JSONResponse({"detail": detail, "failed": failed}, 503)
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -209,6 +245,12 @@ async def _read_body(request: Request, limit: int) -> bytes:
     except ClientDisconnect as error:
         raise HTTPException(400, "The body ended early.") from error  # only the statistics see it
     return bytes(body)
+
+
+async def _departure(request: Request) -> None:
+    """Return when the client, whose body is read, closes the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _parse(body: bytes) -> _RetrieveRequest:
@@ -243,7 +285,7 @@ def _check_limits(asked: _RetrieveRequest, limits: RequestLimits) -> None:
         raise HTTPException(422, detail)
 
 
-def _item(passage: Passage, return_scores: bool) -> dict[str, Any]:
+def _item(passage: Passage, return_scores: bool | None) -> dict[str, Any]:
     document = {
         "id": passage.id,
         "title": passage.title,
@@ -252,7 +294,9 @@ def _item(passage: Passage, return_scores: bool) -> dict[str, Any]:
     }
     if not return_scores:
         return document
-    return {"document": document} if passage.score is None else {"document": document, "score": passage.score}
+    if passage.score is None or not math.isfinite(passage.score):  # JSON has no NaN
+        return {"document": document}
+    return {"document": document, "score": passage.score}
 
 
 def _named(positions: Sequence[int]) -> str:

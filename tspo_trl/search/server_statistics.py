@@ -34,7 +34,7 @@ class ServerStatistics:
         self._recent: collections.deque[float] = collections.deque(maxlen=_RECENT)
         self._registry = CollectorRegistry()
         ours: dict[str, Any] = {"namespace": "tspo_trl", "registry": self._registry}
-        self._requests = Counter("requests", "Requests to /retrieve that were answered", ["status"], **ours)
+        self._requests = Counter("requests", "Requests to /retrieve, 499: its client left", ["status"], **ours)
         self._seconds = Histogram("request_seconds", "Seconds from request to answer", buckets=_SECONDS, **ours)
         self._failed = Counter("failed_queries", "Queries whose search failed", **ours)
         self._queries = Counter("queries", "Queries that were searched", **ours)
@@ -45,7 +45,7 @@ class ServerStatistics:
         searcher.on_batch = self._count_batch
 
     def count_request(self, status: int, seconds: float) -> None:
-        """Count a request that was answered with an HTTP status after so many seconds."""
+        """Count a request that was answered with an HTTP status after so many seconds, or left with status 499."""
         self._requests.labels(str(status)).inc()
         self._seconds.observe(seconds)
         self._recent.append(seconds)

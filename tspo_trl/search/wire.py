@@ -58,6 +58,27 @@ def parse_answer(body: bytes, num_queries: int, k: int) -> list[list[Passage] | 
     return [None if items is None else _passages(items, k) for items in result]
 
 
+def parse_failed(body: bytes, num_queries: int) -> list[int]:
+    """
+    Read out of the answer with which a server fails a whole request which of its queries failed.
+
+    Args:
+        body (`bytes`):
+            The body of the answer.
+        num_queries (`int`):
+            How many queries were asked.
+
+    Returns:
+        `list[int]`: positions in the request, ascending; empty where the answer does not tell.
+    """
+    try:
+        failed = set(_parse_json(body)["failed"])
+    except (ValueError, TypeError, KeyError):
+        return []
+    # Set and range compare by value, so 1.0 and true count as 1.
+    return sorted(failed) if failed <= set(range(num_queries)) else []
+
+
 def parse_identity(body: bytes) -> RetrieverIdentity | None:
     """
     Read out of the answer of `/healthz` which retriever is served.
