@@ -41,12 +41,23 @@ def dense_command(index_path, tmp_path):
     from ..search.tiny_encoder import make_tiny_bert
 
     model = make_tiny_bert(tmp_path / "model")
-    command = ["index", "--dense", "--corpus", str(index_path.parent / "corpus.jsonl"), "--device", "cpu"]
+    command = ["index", "--dense", "--corpus", str(index_path.parent / "corpus.jsonl"), "--encoder-device", "cpu"]
     return [*command, "--output", str(tmp_path / "dense"), "--encoder", model]
 
 
 def test_index_dense_builds_what_pyserini_calls_a_dense_index(dense_command, tmp_path, capsys):
-    options = ["--preset", "e5", "--factory", "hnsw", "--dtype", "bfloat16", "--batch-size", "2", "--shard-size", "4"]
+    options = [
+        "--encoder-preset",
+        "e5",
+        "--factory",
+        "hnsw",
+        "--encoder-dtype",
+        "bfloat16",
+        "--batch-size",
+        "2",
+        "--shard-size",
+        "4",
+    ]
     assert main([*dense_command, *options]) == 0
     assert capsys.readouterr().out.startswith(f"Indexed 6 passages into {tmp_path / 'dense'} in ")
     assert (tmp_path / "dense" / "docid").read_text() == "0\n1\n2\n3\n4\n5\n"
@@ -55,7 +66,7 @@ def test_index_dense_builds_what_pyserini_calls_a_dense_index(dense_command, tmp
 
 
 def test_index_dense_shows_its_progress(dense_command, capsys):
-    assert main([*dense_command, "--preset", "e5"]) == 0
+    assert main([*dense_command, "--encoder-preset", "e5"]) == 0
     assert "6/6" in capsys.readouterr().err
 
 
@@ -90,7 +101,7 @@ def test_index_dense_has_no_indexing_threads(dense_command, capsys):
     assert "error: --threads is an option of Lucene indexes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["encoder", "preset", "factory", "device", "dtype", "batch-size", "shard-size"])
+@pytest.mark.parametrize("option", ["encoder", "encoder-preset", "factory", "encoder-device", "encoder-dtype", "batch-size", "shard-size"])
 def test_a_dense_option_without_dense_is_a_mistake(tmp_path, capsys, option):
     assert main(["index", "--corpus", "c", "--output", str(tmp_path / "index"), f"--{option}", "1"]) == 2
     assert f"error: --{option} is an option of dense indexes: add --dense." in capsys.readouterr().err

@@ -267,7 +267,8 @@ def test_the_progress_bar_starts_where_the_run_goes_on(interrupted, build, encod
 @pytest.mark.slow
 def test_a_killed_run_goes_on(write_corpus, model, tmp_path):
     corpus = write_corpus(*({"id": n, "contents": f"T{n}\n" + "river " * 60} for n in range(8000)))
-    command = [sys.executable, "-m", "tspo_trl.cli.main", "index", "--dense", "--encoder", model, "--device", "cpu"]
+    command = [sys.executable, "-m", "tspo_trl.cli.main", "index", "--dense", "--encoder", model]
+    command += ["--encoder-device", "cpu"]
     command += ["--corpus", str(corpus), "--output", str(tmp_path / "dense"), "--shard-size", "200"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 100

@@ -4,9 +4,9 @@ import argparse
 import time
 from typing import Any
 
-_DENSE_OPTIONS = ("encoder", "preset", "factory", "device", "dtype", "batch_size", "shard_size")
-_ENCODER_OPTIONS = ("preset", "device", "dtype", "batch_size")
+_ENCODER_OPTIONS = ("encoder_preset", "encoder_device", "encoder_dtype", "batch_size")
 _INDEX_OPTIONS = ("factory", "shard_size")
+_DENSE_OPTIONS = ("encoder", *_ENCODER_OPTIONS, *_INDEX_OPTIONS)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -36,11 +36,15 @@ def _add_dense_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dense", action="store_true", help="build a dense index; needs --encoder")
     group.add_argument("--encoder", metavar="MODEL", help="folder or Hugging Face name of the model that encodes")
     group.add_argument(
-        "--preset", metavar="NAME", help="prefixes and pooling: e5, bge or sentence-transformers (the default)"
+        "--encoder-preset", metavar="NAME", help="prefixes and pooling: e5, bge or sentence-transformers (the default)"
     )
     group.add_argument("--factory", metavar="NAME", help="flat (the default), hnsw, ivfpq or a FAISS factory string")
-    group.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
-    group.add_argument("--dtype", help="of the model: float32 (the default), float16 or bfloat16")
+    group.add_argument(
+        "--encoder-device", metavar="DEVICE", help="such as cpu or cuda:0 (default: a GPU if there is one)"
+    )
+    group.add_argument(
+        "--encoder-dtype", metavar="DTYPE", help="of the model: float32 (the default), float16 or bfloat16"
+    )
     group.add_argument("--batch-size", type=int, metavar="N", help="passages encoded at once (default: 64)")
     group.add_argument("--shard-size", type=int, metavar="N", help="passages between two saves (default: 10000)")
 
@@ -81,7 +85,8 @@ def _build_dense(args: argparse.Namespace) -> int:
     options = _given(args, _INDEX_OPTIONS)
     # A mistake is told before a large model is loaded, or even downloaded.
     check_dense_arguments(args.corpus, args.output, overwrite=args.overwrite, **_given(args, ("shard_size",)))
-    encoder = Encoder(args.encoder, **_given(args, _ENCODER_OPTIONS))
+    settings = {name.removeprefix("encoder_"): value for name, value in _given(args, _ENCODER_OPTIONS).items()}
+    encoder = Encoder(args.encoder, **settings)
     return build_dense_index(args.corpus, args.output, encoder, overwrite=args.overwrite, **options)
 
 
