@@ -101,7 +101,9 @@ def test_index_dense_has_no_indexing_threads(dense_command, capsys):
     assert "error: --threads is an option of Lucene indexes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["encoder", "encoder-preset", "factory", "encoder-device", "encoder-dtype", "batch-size", "shard-size"])
+@pytest.mark.parametrize(
+    "option", ["encoder", "encoder-preset", "factory", "encoder-device", "encoder-dtype", "batch-size", "shard-size"]
+)
 def test_a_dense_option_without_dense_is_a_mistake(tmp_path, capsys, option):
     assert main(["index", "--corpus", "c", "--output", str(tmp_path / "index"), f"--{option}", "1"]) == 2
     assert f"error: --{option} is an option of dense indexes: add --dense." in capsys.readouterr().err
