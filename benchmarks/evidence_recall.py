@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from tspo_trl.answers import contains_answer
+from tspo_trl.search import HybridRetriever, Retriever
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
 
 DEPTHS = (3, 5)
@@ -55,6 +56,27 @@ def table(name: str, recall, questions: dict[str, list[dict]], results: dict[str
     return values
 
 
+def search_all(retriever: Retriever, questions: dict[str, list[dict]]) -> dict[str, list]:
+    """The passages of every question."""
+    return {data: retriever.search([row["question"] for row in rows], max(DEPTHS)) for data, rows in questions.items()}
+
+
+def averages(results: dict[str, list], questions: dict[str, list[dict]]) -> str:
+    """Average over the sets of questions with a gold answer found, at each depth."""
+    texts = []
+    for depth in DEPTHS:
+        values = [answer_recall(rows, results[data], depth) for data, rows in questions.items()]
+        texts.append(f"@{depth} {sum(values) / len(values):.4f}")
+    return ", ".join(texts)
+
+
+def overlap(reference: dict[str, list], other: dict[str, list]) -> float:
+    """Share of the reference's passages that the other found as well."""
+    pairs = [pair for data in reference for pair in zip(reference[data], other[data], strict=True)]
+    found = [len({one.id for one in passages} & {one.id for one in others}) for passages, others in pairs]
+    return sum(found) / sum(len(passages) for passages, _ in pairs)
+
+
 def main() -> None:
     """Search all questions with each retriever and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,6 +84,12 @@ def main() -> None:
     parser.add_argument("--index", required=True, help="Lucene index")
     parser.add_argument("--dense", required=True, help="FAISS index")
     parser.add_argument("--encoder", required=True, help="model of the dense index")
+    parser.add_argument(
+        "--num_candidates", type=int, nargs="*", default=[], help="hybrid search with other numbers of candidates, too"
+    )
+    parser.add_argument(
+        "--other_dense", nargs="*", default=[], metavar="DENSE", help="other kinds of index over the same vectors, too"
+    )
     parser.add_argument("--json", type=Path, help="write the values there, too")
     args = parser.parse_args()
 
@@ -72,15 +100,18 @@ def main() -> None:
         "hybrid": RetrieverArguments(**dense, hybrid=True),
     }
     questions = load_questions(args.data)
-    results: dict[str, dict[str, list]] = {}
-    for name, one in arguments.items():
-        retriever = open_retriever(one)
-        results[name] = {
-            data: retriever.search([row["question"] for row in rows], max(DEPTHS)) for data, rows in questions.items()
-        }
+    retrievers = {name: open_retriever(one) for name, one in arguments.items()}
+    results = {name: search_all(retriever, questions) for name, retriever in retrievers.items()}
     values = {"answer_recall": table("gold answer found", answer_recall, questions, results)}
     supported = {data: rows for data, rows in questions.items() if "supporting_titles" in rows[0]}
     values["title_recall"] = table("supporting titles found", title_recall, supported, results)
+    for number in args.num_candidates:
+        hybrid = HybridRetriever([retrievers["BM25"], retrievers["dense"]], num_candidates=number)
+        print(f"hybrid of {number} candidates: {averages(search_all(hybrid, questions), questions)}")
+    for index in args.other_dense:
+        other = search_all(open_retriever(RetrieverArguments(**{**dense, "dense": index})), questions)
+        found = overlap(results["dense"], other)
+        print(f"{index}: {averages(other, questions)}, {found:.3f} of the first {max(DEPTHS)} of dense")
     if args.json:
         args.json.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

@@ -218,6 +218,9 @@ def test_a_limit_of_open_files_that_cannot_be_raised_is_logged(error, monkeypatc
     assert "the system refuses" in caplog.text
 
 
-def test_a_system_without_limits_of_open_files_will_do(monkeypatch):
+def test_a_system_without_limits_of_open_files_will_do(monkeypatch, caplog):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setitem(sys.modules, "resource", None)
     serve._raise_file_limit()
+    assert caplog.text == ""
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before

@@ -220,12 +220,15 @@ def test_another_encoder_is_found_out_in_a_compressed_index_too(corpus, encoder,
 
 
 def test_the_precision_may_differ(index, model, corpus):
-    DenseRetriever(index, Encoder(model, device="cpu", dtype="bfloat16"), corpus)
+    coarse = DenseRetriever(index, Encoder(model, device="cpu", dtype="bfloat16"), corpus)
+    [passages] = coarse.search(["rome"], k=5)
+    assert len(passages) == 5
 
 
-def test_the_folder_of_the_model_may_be_a_copy_of_another_name(index, model, corpus, tmp_path):
+def test_the_folder_of_the_model_may_be_a_copy_of_another_name(index, model, corpus, retriever, tmp_path):
     shutil.copytree(model, tmp_path / "copy")
-    DenseRetriever(index, Encoder(tmp_path / "copy", device="cpu"), corpus)
+    copied = DenseRetriever(index, Encoder(tmp_path / "copy", device="cpu"), corpus)
+    assert copied.search(QUERIES, k=5) == retriever.search(QUERIES, k=5)
 
 
 def test_a_setting_that_differs_from_the_index_is_named(index, model, corpus):

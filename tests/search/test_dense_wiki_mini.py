@@ -3,9 +3,6 @@
 Needs the data folder that lies beside the repository; see the reason of the skip.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -15,16 +12,12 @@ from tspo_trl.search.encoder import Encoder
 from tspo_trl.search.java import import_pyserini
 
 from .tiny_encoder import make_tiny_encoder
+from .wiki_mini import DATA, load_questions, needs_wiki_mini
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "wiki-mini"
-QUESTION_FILES = ("hotpotqa", "2wikimultihopqa", "bamboogle", "musique", "hotpotqa_train")
 # Both encode in float32 but sum in another order and with other padding; larger differences are none of noise.
 NOISE = 5e-6
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data/wiki-mini beside the repository"),
-]
+pytestmark = [pytest.mark.slow, needs_wiki_mini]
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +38,7 @@ def index(folder, encoder):
 
 @pytest.fixture(scope="module")
 def questions():
-    files = [DATA / f"{name}.jsonl" for name in QUESTION_FILES]
-    return [json.loads(line)["question"] for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return load_questions()
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,15 @@ Needs the data folder that lies beside the repository; see the reason of the ski
 """
 
 import json
-from pathlib import Path
 
 import pytest
 
 from tspo_trl.search import BM25Retriever, build_index
 from tspo_trl.search.java import import_pyserini
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "wiki-mini"
-QUESTION_FILES = ("hotpotqa", "2wikimultihopqa", "bamboogle", "musique", "hotpotqa_train")
+from .wiki_mini import DATA, load_questions, needs_wiki_mini
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data/wiki-mini beside the repository"),
-]
+pytestmark = [pytest.mark.slow, needs_wiki_mini]
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +24,7 @@ def index(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def questions():
-    files = [DATA / f"{name}.jsonl" for name in QUESTION_FILES]
-    return [json.loads(line)["question"] for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return load_questions()
 
 
 def test_every_question_ranks_as_in_pyserini(index, questions):

