@@ -2,7 +2,7 @@
 
 import pytest
 
-from tspo_trl.protocol import ParsedAction, TagProtocol
+from tspo_trl.protocol import Call, ParsedAction, TagProtocol
 from tspo_trl.search import Passage
 
 
@@ -42,7 +42,8 @@ def test_prompt_keeps_a_question_mark_and_braces(protocol):
     ],
 )
 def test_action_is_the_first_complete_pair_of_tags(protocol, text, action, content):
-    assert protocol.parse(text) == ParsedAction(action, content)
+    calls = (Call(content),) if action == "search" else ()
+    assert protocol.parse(text) == ParsedAction(action, content, calls)
 
 
 def test_feedback_numbers_the_passages_from_one(protocol):

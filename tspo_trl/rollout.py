@@ -7,18 +7,21 @@ the next turn, a protocol for their meaning and a retriever for passages.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from .protocol import Feedback, TagProtocol
+from .feedback import decode, encode_feedback, frame_length
+from .protocol import Call, ParsedAction, SearchProtocol
 from .search.base import Passage, Retriever, counters_of
 from .search.statistics import SearchStatistics
 from .trajectory import EndReason, Trajectory, Turn
 
 logger = logging.getLogger(__name__)
+
+_NOTHING = ParsedAction(None, None)
 
 
 class TurnGenerator(Protocol):
@@ -57,6 +60,8 @@ class RolloutLimits:
             Tokens of all turns and feedbacks together.
         top_k (`int`):
             Passages per search.
+        max_context_length (`int`, *optional*):
+            Tokens of prompt and completion together, the context of the model.
     """
 
     max_turns: int
@@ -64,6 +69,13 @@ class RolloutLimits:
     max_feedback_length: int
     max_completion_length: int
     top_k: int
+    max_context_length: int | None = None
+
+    def completion_length(self, prompt_length: int) -> int:
+        """Tokens that a completion may have behind a prompt."""
+        if self.max_context_length is None:
+            return self.max_completion_length
+        return min(self.max_completion_length, self.max_context_length - prompt_length)
 
 
 @dataclass
@@ -74,6 +86,8 @@ class Rollout:
     Args:
         prompt_ids (`list[int]`):
             Token ids of the prompt.
+        max_length (`int`):
+            Tokens that turns and feedbacks may have together.
         completion_ids (`list[int]`):
             Token ids of turns and feedbacks, in order.
         completion_mask (`list[int]`):
@@ -83,15 +97,19 @@ class Rollout:
             generation backend gives none.
         turns (`list[Turn]`):
             The turns so far.
+        action ([`~tspo_trl.protocol.ParsedAction`]):
+            What the last turn asks for.
         end_reason (`str`, *optional*):
             Why the rollout ended, `None` while it goes on.
     """
 
     prompt_ids: list[int]
+    max_length: int
     completion_ids: list[int] = field(default_factory=list)
     completion_mask: list[int] = field(default_factory=list)
     logprobs: list[float] | None = None
     turns: list[Turn] = field(default_factory=list)
+    action: ParsedAction = _NOTHING
     end_reason: EndReason | None = None
 
     def append(self, ids: list[int], *, generated: bool, logprobs: list[float] | None) -> tuple[int, int]:
@@ -125,7 +143,7 @@ class RolloutLoop:
         retriever ([`~tspo_trl.search.Retriever`]):
             Answers the queries. A query that it fails (it raises, or returns `None` for it) ends the rollouts that
             asked it with `"search_failed"`; the failure is logged and counted.
-        protocol ([`TagProtocol`]):
+        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
             Reads actions and writes feedback.
         limits ([`RolloutLimits`]):
             Budgets.
@@ -138,15 +156,15 @@ class RolloutLoop:
         self,
         tokenizer: PreTrainedTokenizerBase,
         retriever: Retriever,
-        protocol: TagProtocol,
+        protocol: SearchProtocol,
         limits: RolloutLimits,
     ):
         self.tokenizer = tokenizer
         self.retriever = retriever
         self.protocol = protocol
         self.limits = limits
-        frame = protocol.render([])
-        needed = len(self._encode(frame.opening)) + len(self._encode(frame.closing)) + 1
+        one_search = ParsedAction("search", "", (Call(""),))
+        needed = frame_length(protocol.feedback(one_search, {"": []}), tokenizer) + 1
         if limits.max_feedback_length < needed:
             raise ValueError(
                 f"`max_feedback_length` is {limits.max_feedback_length}, but the tags around a feedback and one token "
@@ -154,30 +172,39 @@ class RolloutLoop:
             )
 
     def run(
-        self, prompt_ids: Sequence[Sequence[int]], generate: TurnGenerator
+        self, prompt_ids: Sequence[Sequence[int]], generate: TurnGenerator, most_rollouts: Callable[[int], int] = int
     ) -> tuple[list[Rollout], SearchStatistics]:
         """
         Run one rollout for each prompt until all have ended.
 
         Args:
             prompt_ids (sequence of sequences of `int`):
-                Token ids of the prompts; a prompt with several rollouts is repeated.
+                Token ids of the prompts, at least one; a prompt with several rollouts is repeated.
             generate ([`TurnGenerator`]):
                 Generates turns.
+            most_rollouts (`Callable[[int], int]`, *optional*):
+                Given how many rollouts go on here, the most that go on in any process. Where generation is collective,
+                all processes then generate equally often and equally many: one with fewer rollouts, or none, repeats
+                its first prompt with a budget of one token, and drops what comes back (ours). By default there is no
+                other process.
 
         Returns:
             `tuple[list[Rollout], SearchStatistics]`: the rollouts in the order of the prompts, and what the searches
             cost.
+
+        Raises:
+            ValueError: A prompt leaves no room for a completion.
         """
-        rollouts = [Rollout(prompt_ids=list(ids)) for ids in prompt_ids]
+        rollouts = [self._start(list(ids)) for ids in prompt_ids]
         statistics = SearchStatistics()
         counted_before = counters_of(self.retriever)
         found: dict[str, list[Passage]] = {}
         for turn in range(self.limits.max_turns + 1):
             going = [rollout for rollout in rollouts if rollout.end_reason is None]
-            if not going:
+            num_generated = most_rollouts(len(going))
+            if not num_generated:
                 break
-            self._generate_turn(going, generate)
+            self._generate_turn(going, generate, inert=[rollouts[0].prompt_ids] * (num_generated - len(going)))
             self._end_finished(going, is_last_turn=turn == self.limits.max_turns)
             going = [rollout for rollout in going if rollout.end_reason is None]
             failed = self._search(going, found, statistics)
@@ -187,35 +214,48 @@ class RolloutLoop:
         statistics.counters = {name: count - counted_before.get(name, 0) for name, count in counted.items()}
         return rollouts, statistics
 
-    def _generate_turn(self, rollouts: list[Rollout], generate: TurnGenerator) -> None:
+    def _start(self, prompt_ids: list[int]) -> Rollout:
+        max_length = self.limits.completion_length(len(prompt_ids))
+        if max_length < 1:
+            raise ValueError(
+                f"A prompt of {len(prompt_ids)} tokens leaves no room in a context of "
+                f"{self.limits.max_context_length} tokens. Shorten or drop that row, or use a model (with vLLM, a "
+                "`vllm_max_model_length`) of a longer context."
+            )
+        return Rollout(prompt_ids=prompt_ids, max_length=max_length)
+
+    def _generate_turn(self, rollouts: list[Rollout], generate: TurnGenerator, inert: list[list[int]]) -> None:
         """Let the model write one turn of each rollout, and read its action."""
-        limits = self.limits
-        budgets = [min(limits.max_turn_length, limits.max_completion_length - len(r.completion_ids)) for r in rollouts]
-        ids, logprobs = generate([r.prompt_ids + r.completion_ids for r in rollouts], budgets)
-        if len(ids) != len(rollouts):
-            raise ValueError(f"The generator returned {len(ids)} turns for {len(rollouts)} rollouts.")
-        for i, (rollout, turn_ids, budget) in enumerate(zip(rollouts, ids, budgets, strict=True)):
-            turn_ids = list(turn_ids[:budget])
+        budgets = [min(self.limits.max_turn_length, r.max_length - len(r.completion_ids)) for r in rollouts]
+        prompts = [r.prompt_ids + r.completion_ids for r in rollouts] + inert
+        ids, logprobs = generate(prompts, budgets + [1] * len(inert))
+        if len(ids) != len(prompts):
+            raise ValueError(f"The generator returned {len(ids)} turns for {len(prompts)} prompts.")
+        for i, (rollout, budget) in enumerate(zip(rollouts, budgets, strict=True)):
+            turn_ids = list(ids[i][:budget])
             turn_logprobs = None if logprobs is None else list(logprobs[i][:budget])
             span = rollout.append(turn_ids, generated=True, logprobs=turn_logprobs)
             text = self._decode_turn(turn_ids)
-            action, content = self.protocol.parse(text)
-            rollout.turns.append(Turn(text=text, token_span=span, action=action, content=content))
+            is_complete = len(turn_ids) < budget or self._has_end(turn_ids)
+            rollout.action = self.protocol.parse(text, is_complete=is_complete)
+            action, content, _ = rollout.action
+            rollout.turns.append(
+                Turn(text=text, token_span=span, action=action, content=content, queries=rollout.action.queries)
+            )
 
     def _end_finished(self, rollouts: list[Rollout], is_last_turn: bool) -> None:
         """End the rollouts that answered, and all after the last turn."""
         for rollout in rollouts:
-            action = rollout.turns[-1].action
-            if action == "answer":
+            if rollout.action.action == "answer":
                 rollout.end_reason = "answered"
             elif is_last_turn:
-                rollout.end_reason = "max_turns" if action == "search" else "no_action"
+                rollout.end_reason = "max_turns" if rollout.action.action == "search" else "no_action"
 
     def _search(
         self, rollouts: list[Rollout], found: dict[str, list[Passage]], statistics: SearchStatistics
     ) -> set[str]:
         """Search what is not in `found` yet, in one call, add it there, and return the queries that failed."""
-        asked = [query for rollout in rollouts if (query := rollout.turns[-1].query) is not None]
+        asked = [query for rollout in rollouts for query in rollout.action.queries]
         queries = list(dict.fromkeys(query for query in asked if query not in found))
         if queries:
             start = time.perf_counter()
@@ -241,44 +281,31 @@ class RolloutLoop:
 
     def _give_feedback(self, rollout: Rollout, found: dict[str, list[Passage]], failed: set[str]) -> None:
         """Append the feedback to the last turn, or end the rollout where there is none to give."""
-        turn = rollout.turns[-1]
-        if turn.query in failed:
+        if failed.intersection(rollout.action.queries):
             rollout.end_reason = "search_failed"
             return
-        query = turn.query
-        feedback = self.protocol.invalid_action() if query is None else self.protocol.render(found[query])
-        ids, body = self._encode_feedback(feedback)
+        parts = self.protocol.feedback(rollout.action, found)
+        if not self._has_end(rollout.completion_ids):
+            parts[0] = replace(parts[0], opening=self.protocol.turn_ending + parts[0].opening)
+        ids, parts = encode_feedback(parts, self.tokenizer, self.limits.max_feedback_length)
         # One token must be left for the next turn: a feedback that nobody reads teaches nothing.
-        if len(rollout.completion_ids) + len(ids) >= self.limits.max_completion_length:
+        if not ids or len(rollout.completion_ids) + len(ids) >= rollout.max_length:
             rollout.end_reason = "max_length"
             return
         span = rollout.append(ids, generated=False, logprobs=None if rollout.logprobs is None else [0.0] * len(ids))
+        retrieved = [part.body for part in parts if part.retrieved]
         rollout.turns[-1] = replace(
-            turn,
-            feedback=feedback.opening + body + feedback.closing,
+            rollout.turns[-1],
+            feedback="".join(part.text for part in parts),
             feedback_span=span,
-            evidence=body if feedback.retrieved else None,
+            evidence="\n".join(retrieved) if retrieved else None,
         )
 
-    def _encode_feedback(self, feedback: Feedback) -> tuple[list[int], str]:
-        """The feedback's ids, its body cut on the right to fit `max_feedback_length`, and the body as it was cut."""
-        ids = self._encode(feedback.text)
-        if len(ids) <= self.limits.max_feedback_length:
-            return ids, feedback.body
-        opening, body, closing = (self._encode(part) for part in (feedback.opening, feedback.body, feedback.closing))
-        body = body[: self.limits.max_feedback_length - len(opening) - len(closing)]
-        return opening + body + closing, self._decode(body)
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-
-    def _decode(self, ids: list[int]) -> str:
-        # Special tokens are kept: a tokenizer may have the protocol's tags among them.
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    def _has_end(self, ids: list[int]) -> bool:
+        return bool(ids) and ids[-1] == self.tokenizer.eos_token_id
 
     def _decode_turn(self, ids: list[int]) -> str:
-        has_end = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
-        return self._decode(ids[:-1] if has_end else ids)
+        return decode(self.tokenizer, ids[:-1] if self._has_end(ids) else ids)
 
 
 def _found_passages(

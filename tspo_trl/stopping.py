@@ -19,13 +19,13 @@ class TurnEnd(StoppingCriteria):
     Ends each row at a stop string or at its own budget, and remembers its length.
 
     Args:
-        stop_strings ([`~transformers.StopStringCriteria`]):
-            Recognises stop strings, also those that are split across tokens.
+        stop_strings ([`~transformers.StopStringCriteria`], *optional*):
+            Recognises stop strings, also those that are split across tokens; `None` where there are none.
         budgets (`list[int]`):
             Maximum number of new tokens of each row.
     """
 
-    def __init__(self, stop_strings: StopStringCriteria, budgets: list[int]):
+    def __init__(self, stop_strings: StopStringCriteria | None, budgets: list[int]):
         self.stop_strings = stop_strings
         self.budgets = torch.tensor(budgets)
         self._lengths = torch.zeros(len(budgets), dtype=torch.long)
@@ -35,7 +35,9 @@ class TurnEnd(StoppingCriteria):
         if self._num_new_tokens == 0:
             self.budgets, self._lengths = self.budgets.to(input_ids.device), self._lengths.to(input_ids.device)
         self._num_new_tokens += 1
-        is_done = self.stop_strings(input_ids, scores) | (self._num_new_tokens >= self.budgets)
+        is_done = self._num_new_tokens >= self.budgets
+        if self.stop_strings is not None:
+            is_done = is_done | self.stop_strings(input_ids, scores)
         self._lengths = torch.where(is_done & (self._lengths == 0), self._num_new_tokens, self._lengths)
         return is_done
 

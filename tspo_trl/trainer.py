@@ -6,6 +6,7 @@ and all the rest is TRL's.
 """
 
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,22 @@ import torch
 from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import StopStringCriteria
 from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
 from .config import TSPOConfig
 from .credit import group_advantages
+from .lockstep import is_generation_collective, most_rollouts
 from .metrics import credit_metrics, rollout_metrics, search_metrics
-from .protocol import TagProtocol
+from .protocol import SearchProtocol, TagProtocol
 from .records import find_first_hit, gold_in_question, token_advantages, trajectory_records
 from .retriever_record import RetrieverRecord, warn_of_another_retriever
 from .rewards import exact_match_reward
 from .rollout import RolloutLimits, RolloutLoop, trajectory_of_generation
 from .search.base import Retriever
 from .search.statistics import SearchStatistics
-from .stopping import TurnEnd, stop_generation
 from .trajectory import Trajectory, write_json_lines
+from .turn_generation import TransformersTurns, VLLMTurns
 from .validation import (
     check_dataset,
     check_generation,
@@ -81,8 +82,9 @@ class TSPOTrainer(GRPOTrainer):
             As `train_dataset`, see [`~trl.GRPOTrainer`].
         retriever ([`~tspo_trl.search.Retriever`], *optional*):
             What the model searches.
-        protocol ([`~tspo_trl.protocol.TagProtocol`], *optional*):
-            How model and search speak to each other. Defaults to Search-R1's tags.
+        protocol ([`~tspo_trl.protocol.SearchProtocol`], *optional*):
+            How model and search speak to each other: [`~tspo_trl.protocol.TagProtocol`] (the default), Search-R1's
+            tags, or [`~tspo_trl.chat_protocol.ChatToolProtocol`], the chat template's own tool calls.
         **kwargs:
             All other arguments of [`~trl.GRPOTrainer`], by name: `processing_class`, `peft_config`, `callbacks`,
             `tools`, ...
@@ -125,7 +127,7 @@ class TSPOTrainer(GRPOTrainer):
         eval_dataset: Any = None,
         *,
         retriever: Retriever | None = None,
-        protocol: TagProtocol | None = None,
+        protocol: SearchProtocol | None = None,
         **kwargs: Any,
     ):
         if args is None:
@@ -158,7 +160,7 @@ class TSPOTrainer(GRPOTrainer):
         super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
 
         self.retriever = retriever
-        self.protocol = protocol or TagProtocol()
+        self.protocol: SearchProtocol = protocol or TagProtocol()
         self._trajectories: list[Trajectory] = []  # of the batch in hand, this process's part
         self._rewards_per_func: Tensor | None = None  # of the batch in hand, all processes
         self._records: dict[str, list[dict]] = {"train": [], "eval": []}  # not yet written, main process only
@@ -175,6 +177,7 @@ class TSPOTrainer(GRPOTrainer):
             max_feedback_length=args.max_feedback_length,
             max_completion_length=args.max_completion_length,
             top_k=args.search_top_k,
+            max_context_length=self._context_length(),
         )
         self.rollout_loop = RolloutLoop(self._tokenizer, retriever, self.protocol, limits)
         self.rollout_func = self._run_rollouts
@@ -182,15 +185,19 @@ class TSPOTrainer(GRPOTrainer):
         # rollouts are masked in `_run_rollouts`.
         self._mask_truncated_rollouts = self.mask_truncated_completions
         self.mask_truncated_completions = False
-        stop_strings = list(self.protocol.stop_strings)
-        if self.use_vllm:
-            self.vllm_generation.generation_kwargs = {
-                **self.vllm_generation.generation_kwargs,
-                "stop": stop_strings,
-                "include_stop_str_in_output": True,
-            }
-        else:
-            self._stop_strings = StopStringCriteria(self._tokenizer, stop_strings)
+        if self.protocol.chat_template is not None:
+            self.chat_template = self.protocol.chat_template
+        turns = VLLMTurns if self.use_vllm else TransformersTurns
+        self._generate_turns = turns(self, list(self.protocol.stop_strings))
+        # Processes that generate together keep step; others need not wait for each other.
+        self._most_rollouts = partial(most_rollouts, self) if is_generation_collective(self) else int
+
+    def _context_length(self) -> int:
+        """Tokens that the generation backend can hold."""
+        if self.use_vllm and self.vllm_mode == "colocate":
+            return int(self.vllm_generation.llm.llm_engine.model_config.max_model_len)
+        length = int(self.model.config.get_text_config().max_position_embeddings)
+        return min(length, self.args.vllm_max_model_length or length) if self.use_vllm else length
 
     def train(
         self,
@@ -220,8 +227,8 @@ class TSPOTrainer(GRPOTrainer):
 
     def _run_rollouts(self, prompts: list, trainer: GRPOTrainer) -> dict[str, Any]:
         """TRL's `rollout_func`: one search rollout per prompt."""
-        prompt_ids, _, _ = self._tokenize_prompts(prompts)
-        rollouts, statistics = self.rollout_loop.run(prompt_ids, self._generate_turns)
+        prompt_ids = self._prompt_ids(prompts)
+        rollouts, statistics = self.rollout_loop.run(prompt_ids, self._generate_turns, self._most_rollouts)
         self._trajectories = [rollout.trajectory for rollout in rollouts]
         self._log_rollouts(statistics)
         left_out = {"search_failed", "max_length"} if self._mask_truncated_rollouts else {"search_failed"}
@@ -236,18 +243,14 @@ class TSPOTrainer(GRPOTrainer):
             "trajectory": self._trajectories,
         }
 
-    def _generate_turns(
-        self, prompt_ids: list[list[int]], max_new_tokens: list[int]
-    ) -> tuple[list[list[int]], list[list[float]] | None]:
-        """The turn loop's generator: TRL's own generation, ended at an action."""
-        if self.use_vllm:
-            self.vllm_generation.max_completion_length = max(max_new_tokens)
-            return self._generate_single_turn(prompt_ids, None, {}, num_generations=1)
-        self.generation_config.max_new_tokens = max(max_new_tokens)
-        turn_end = TurnEnd(self._stop_strings, max_new_tokens)
-        with stop_generation(self.accelerator.unwrap_model(self.model_wrapped), turn_end):
-            completion_ids, logprobs = self._generate_single_turn(prompt_ids, None, {}, num_generations=1)
-        return turn_end.cut(completion_ids), logprobs
+    def _prompt_ids(self, prompts: list) -> list[list[int]]:
+        """TRL's own tokenization, with the protocol's tools in the prompt."""
+        # Only here: with `tools` set, TRL would also run its own tool loop.
+        own_tools, self.tools = self.tools, self.protocol.tools
+        try:
+            return self._tokenize_prompts(prompts)[0]
+        finally:
+            self.tools = own_tools
 
     def _generate(self, prompts: list) -> tuple:
         output = super()._generate(prompts)
@@ -289,8 +292,10 @@ class TSPOTrainer(GRPOTrainer):
         return output
 
     def _prompt(self, question: str) -> str | list[dict[str, str]]:
-        text = self.protocol.prompt(question)
-        return text if self._tokenizer.chat_template is None else [{"role": "user", "content": text}]
+        prompt = self.protocol.prompt(question)
+        if isinstance(prompt, str) and self._tokenizer.chat_template is not None:
+            return [{"role": "user", "content": prompt}]
+        return prompt
 
     def _assign_credit(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> None:
         """Put TSPO's token advantages in place of GRPO's, and log what was learned from."""

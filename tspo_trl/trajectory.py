@@ -31,7 +31,9 @@ class Turn:
         action (`str`, *optional*):
             `"search"`, `"answer"`, or `None` when the text holds neither.
         content (`str`, *optional*):
-            The query of a search or the text of an answer.
+            The query of a search (several: one a line) or the text of an answer.
+        queries (`tuple[str, ...]`):
+            The queries of a search, in order; tool calls may be several in one turn.
         feedback (`str`, *optional*):
             The text appended after the turn, as the policy saw it (after any truncation); `None` after a last turn.
         feedback_span (`tuple[int, int]`, *optional*):
@@ -49,16 +51,12 @@ class Turn:
     token_span: Span
     action: Action | None = None
     content: str | None = None
+    queries: tuple[str, ...] = ()
     feedback: str | None = None
     feedback_span: Span | None = None
     evidence: str | None = None
     reward: float | None = None
     advantage: float | None = None
-
-    @property
-    def query(self) -> str | None:
-        """The query, if the turn searched."""
-        return self.content if self.action == "search" else None
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def trajectory_from_dict(record: dict[str, Any]) -> Trajectory:
     turns = []
     for turn in record["turns"]:
         spans = {key: None if turn[key] is None else tuple(turn[key]) for key in ("token_span", "feedback_span")}
-        turns.append(Turn(**{**turn, **spans}))
+        turns.append(Turn(**{**turn, **spans, "queries": tuple(turn.get("queries", ()))}))
     return Trajectory(turns=tuple(turns), end_reason=record["end_reason"])
 
 

@@ -70,7 +70,7 @@ class Played:
         for i, rollout in enumerate(self.rollouts):
             if i not in self.failed:
                 assert rollout.end_reason == "answered"
-                found = [turn.evidence for turn in rollout.turns if turn.query is not None]
+                found = [turn.evidence for turn in rollout.turns if turn.queries]
                 assert found == [f'Doc 1(Title: "Title") Passage for {asked[:100]}.' for asked in self.queries[i]]
 
 
