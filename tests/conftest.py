@@ -91,6 +91,18 @@ def searching_model_path(tmp_path_factory, tokenizer):
 
 
 @pytest.fixture(scope="session")
+def chat_model_path(tmp_path_factory):
+    """Folder of a tiny Qwen2 model with random weights and a tokenizer with Qwen2.5's chat template."""
+    from .chat_tokenizer import make_chat_tokenizer
+
+    tokenizer = make_chat_tokenizer()
+    path = tmp_path_factory.mktemp("model") / "chat-qwen2"
+    tiny_qwen2(tokenizer).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def index_path(tmp_path_factory):
     """A Lucene index over six passages."""
     from tspo_trl.search import build_index

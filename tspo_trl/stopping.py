@@ -35,7 +35,7 @@ class TurnEnd(StoppingCriteria):
         if self._num_new_tokens == 0:
             self.budgets, self._lengths = self.budgets.to(input_ids.device), self._lengths.to(input_ids.device)
         self._num_new_tokens += 1
-        is_done = self._num_new_tokens >= self.budgets
+        is_done: Any = self._num_new_tokens >= self.budgets
         if self.stop_strings is not None:
             is_done = is_done | self.stop_strings(input_ids, scores)
         self._lengths = torch.where(is_done & (self._lengths == 0), self._num_new_tokens, self._lengths)

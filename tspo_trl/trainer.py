@@ -246,7 +246,8 @@ class TSPOTrainer(GRPOTrainer):
     def _prompt_ids(self, prompts: list) -> list[list[int]]:
         """TRL's own tokenization, with the protocol's tools in the prompt."""
         # Only here: with `tools` set, TRL would also run its own tool loop.
-        own_tools, self.tools = self.tools, self.protocol.tools
+        own_tools: Any = self.tools
+        self.tools = self.protocol.tools or []
         try:
             return self._tokenize_prompts(prompts)[0]
         finally:
