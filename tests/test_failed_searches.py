@@ -74,7 +74,7 @@ def test_failed_rollouts_are_counted_and_of_no_kind(scored):
 
 def test_failed_rollout_has_no_outcome_in_the_trajectory_file(scored):
     trainer, _, failed = scored
-    for record, has_failed in zip(trainer._records["train"], failed.tolist(), strict=True):
+    for record, has_failed in zip(trainer._trajectory_files.records["train"], failed.tolist(), strict=True):
         assert (record["outcome"] is None) == has_failed
 
 

@@ -131,6 +131,21 @@ def test_turn_asks_only_for_what_is_left(tokenizer, retriever):
     assert script.budgets == [[60], [left]]
 
 
+def test_completion_ends_at_the_context_of_the_model(tokenizer, retriever):
+    script = Script(tokenizer, ["?", "<answer> Paris </answer>"])
+    loop = RolloutLoop(tokenizer, retriever, TagProtocol(), limits(max_context_length=170))
+    (rollout,), _ = loop.run(script.prompts, script)
+    used = len(rollout.prompt_ids) + rollout.turns[0].feedback_span[1]
+    assert script.budgets == [[60], [170 - used]]
+    assert len(rollout.prompt_ids) + len(rollout.completion_ids) <= 170
+
+
+def test_prompt_that_fills_the_context_is_refused(tokenizer, retriever):
+    loop = RolloutLoop(tokenizer, retriever, TagProtocol(), limits(max_context_length=3))
+    with pytest.raises(ValueError, match="A prompt of 3 tokens leaves no room in a context of 3 tokens"):
+        loop.run([[5, 6], [5, 6, 7]], None)
+
+
 def test_failed_search_ends_only_the_rollouts_that_asked(tokenizer, retriever):
     class HalfBroken(Recorder):
         def search(self, queries, k):

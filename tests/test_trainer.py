@@ -61,7 +61,7 @@ def test_each_turns_tokens_get_its_advantage_and_all_others_none(make_trainer):
 def test_logged_advantage_is_the_mean_over_the_turns(make_trainer):
     trainer = make_trainer()
     scored_batch(trainer)
-    records = trainer._records["train"]
+    records = trainer._trajectory_files.records["train"]
     means = [sum(turn["advantage"] for turn in record["turns"]) / len(record["turns"]) for record in records]
     assert list(trainer._logs["advantages"]) == pytest.approx(means)
 
@@ -167,7 +167,7 @@ def test_skipping_gold_in_question_turns_the_latent_reward_off(make_trainer):
     for skip, share in [(False, True), (True, False)]:
         trainer = make_trainer(skip_gold_in_question=skip, trainer_kwargs={"train_dataset": rows})
         scored_batch(trainer)
-        hits = [record["first_occurrence"] is not None for record in trainer._records["train"]]
+        hits = [record["first_occurrence"] is not None for record in trainer._trajectory_files.records["train"]]
         assert any(hits) == share
         assert trainer._metrics["train"]["tspo/gold_in_question"] == [1.0]
 
@@ -226,7 +226,7 @@ def test_rollouts_of_trls_own_loops_are_credited_by_what_their_tools_returned(ma
     kwargs = {"train_dataset": rows, "retriever": None, "rollout_func": rollout_func}
     trainer = make_trainer(trainer_kwargs=kwargs, per_device_train_batch_size=8)
     output = scored_batch(trainer)
-    records = trainer._records["train"]
+    records = trainer._trajectory_files.records["train"]
     assert [record["first_occurrence"] for record in records] == [0, None, None, None] * 2
     # Rewards of the first turn are 0.5, 0, 0, 0 in each group: mean 0.125, standard deviation 0.25.
     first_turn = [record["turns"][0]["advantage"] for record in records]

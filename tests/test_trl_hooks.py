@@ -115,3 +115,33 @@ def test_trainer_whose_init_never_ran_generates_as_trls(make_trainer):
     ours.model.train()
     assert len(ours._generate(["a", "b"])) == 8
     assert ours.retriever is None
+
+
+def test_prompts_are_tokenized_with_the_trainers_tools_and_chat_template():
+    source = inspect.getsource(GRPOTrainer._tokenize_prompts)
+    assert "tools=self.tools or None" in source
+    assert "chat_template=self.chat_template" in source
+
+
+def test_sharding_of_the_weights_is_known_to_the_trainer(make_trainer):
+    distributed = make_trainer()._dist
+    assert (distributed.is_zero3, distributed.is_fsdp) == (False, False)
+
+
+def test_vllm_generation_has_what_says_whether_processes_share_an_engine():
+    assert {"mode", "tensor_parallel_size"} <= set(parameters(VLLMGeneration.__init__))
+    source = inspect.getsource(VLLMGeneration)
+    assert "group=self.tp_group" in source
+    assert "self.llm.generate(vllm_prompts, sampling_params=sampling_params" in source
+    assert "self.vllm_client.generate(" in source
+
+
+def test_vllm_generation_hands_each_process_its_share_by_position():
+    """Why processes bring equally many prompts."""
+    assert "accelerator.process_index * len(prompts)" in inspect.getsource(VLLMGeneration.generate)
+
+
+def test_context_of_a_colocated_engine_is_read_where_trl_reads_it():
+    assert "self.vllm_generation.llm.llm_engine.model_config.max_model_len" in inspect.getsource(
+        GRPOTrainer._tool_call_loop
+    )

@@ -7,7 +7,6 @@ and all the rest is TRL's.
 
 import textwrap
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,15 +27,10 @@ from .rewards import exact_match_reward
 from .rollout import RolloutLimits, RolloutLoop, trajectory_of_generation
 from .search.base import Retriever
 from .search.statistics import SearchStatistics
-from .trajectory import Trajectory, write_json_lines
+from .trajectory import Trajectory
+from .trajectory_files import TrajectoryFiles
 from .turn_generation import TransformersTurns, VLLMTurns
-from .validation import (
-    check_dataset,
-    check_generation,
-    check_golden_answers,
-    dataset_columns,
-    named_datasets,
-)
+from .validation import check_arguments, check_golden_answers, dataset_columns
 
 logger = get_logger(__name__)
 
@@ -135,24 +129,11 @@ class TSPOTrainer(GRPOTrainer):
             args = TSPOConfig(f"{model_name.split('/')[-1]}-TSPO")
         has_golden_answers = "golden_answers" in dataset_columns(train_dataset)
         wants_default_reward = reward_funcs is None and not kwargs.get("environment_factory")
-        if isinstance(args, TSPOConfig):
-            generation = {name: kwargs.get(name) for name in ("tools", "rollout_func", "environment_factory")}
-            check_generation(args, retriever, has_golden_answers, generation)
-            for name, dataset in named_datasets(train_dataset, eval_dataset):
-                check_dataset(
-                    dataset,
-                    name,
-                    needs_question=retriever is not None,
-                    needs_golden_answers=retriever is not None and wants_default_reward,
-                )
-            if args.tspo_enabled and not has_golden_answers:
-                logger.warning(
-                    "`train_dataset` has no `golden_answers`: there is no latent reward, the advantages are GRPO's."
-                )
-        elif retriever is not None or has_golden_answers:
-            raise TypeError(
-                f"`args` is a {type(args).__name__}, but `retriever` and `golden_answers` need a `TSPOConfig`. "
-                "Make it a `TSPOConfig`: it takes all arguments of `GRPOConfig`."
+        generation = {name: kwargs.get(name) for name in ("tools", "rollout_func", "environment_factory")}
+        check_arguments(args, retriever, train_dataset, eval_dataset, wants_default_reward, generation)
+        if isinstance(args, TSPOConfig) and args.tspo_enabled and not has_golden_answers:
+            logger.warning(
+                "`train_dataset` has no `golden_answers`: there is no latent reward, the advantages are GRPO's."
             )
         if wants_default_reward and has_golden_answers:
             reward_funcs = exact_match_reward
@@ -163,7 +144,7 @@ class TSPOTrainer(GRPOTrainer):
         self.protocol: SearchProtocol = protocol or TagProtocol()
         self._trajectories: list[Trajectory] = []  # of the batch in hand, this process's part
         self._rewards_per_func: Tensor | None = None  # of the batch in hand, all processes
-        self._records: dict[str, list[dict]] = {"train": [], "eval": []}  # not yet written, main process only
+        self._trajectory_files = TrajectoryFiles(str(args.output_dir))
         if retriever is not None:
             self._set_up_search(retriever)
             self.add_callback(RetrieverRecord(retriever))
@@ -332,7 +313,9 @@ class TSPOTrainer(GRPOTrainer):
         if args.log_trajectories:
             groups = [(first + i) // group_size for i in range(len(inputs))]
             credit = (first_hits, outcomes[local].tolist(), advantages[local].tolist())
-            self._keep_records(trajectory_records(self._trajectories, inputs, groups, *credit, args))
+            records = gather_object(trajectory_records(self._trajectories, inputs, groups, *credit, args))
+            if self.accelerator.is_main_process:
+                self._trajectory_files.keep(mode, records)
 
     def _outcomes(self) -> Tensor:
         """Outcome reward of each rollout of all processes: TRL's weighted sum, NaN where no function scored it."""
@@ -381,21 +364,7 @@ class TSPOTrainer(GRPOTrainer):
             logged.pop()
         logged.extend(advantages.tolist())
 
-    def _keep_records(self, records: list[dict[str, Any]]) -> None:
-        """Gather the batch's records on the main process, to be written at the next logging step."""
-        mode = self._mode
-        records = gather_object(records)
-        if self.accelerator.is_main_process:
-            # In training the latest batch stands for the step, as in TRL's table of completions.
-            self._records[mode] = records if mode == "train" else self._records[mode] + records
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = self._mode
         super().log(logs, start_time)
-        records, self._records[mode] = self._records[mode], []
-        if records:
-            # Several evaluations may fall on one step: each has its own prefix, such as `eval_nq`.
-            prefix = next((key.removesuffix("runtime") for key in logs if key.endswith("_runtime")), "eval_")
-            name = f"{'' if mode == 'train' else prefix}step_{self.state.global_step:06d}.jsonl"
-            path = Path(str(self.args.output_dir)) / "trajectories" / name
-            write_json_lines(path, ({"step": self.state.global_step, **record} for record in records))
+        self._trajectory_files.write(mode, self.state.global_step, logs)

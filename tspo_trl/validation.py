@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from datasets import Dataset, IterableDataset
+from trl import GRPOConfig
 
 from .config import TSPOConfig
 from .search.base import Retriever
@@ -34,6 +35,53 @@ def named_datasets(train_dataset: Any, eval_dataset: Any) -> Iterator[tuple[str,
         yield from ((f"eval_dataset[{key!r}]", dataset) for key, dataset in eval_dataset.items())
     else:
         yield "eval_dataset", eval_dataset
+
+
+def check_arguments(
+    args: GRPOConfig,
+    retriever: Retriever | None,
+    train_dataset: Any,
+    eval_dataset: Any,
+    wants_default_reward: bool,
+    generation: dict[str, Any],
+) -> None:
+    """
+    Check what [`TSPOTrainer`] was given, before any model loads.
+
+    Args:
+        args ([`TSPOConfig`] or [`~trl.GRPOConfig`]):
+            The configuration.
+        retriever ([`~tspo_trl.search.Retriever`], *optional*):
+            What the model searches.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
+            Training data.
+        eval_dataset (*optional*):
+            Evaluation data, or a `dict` of them.
+        wants_default_reward (`bool`):
+            Whether the outcome reward is the default, exact match.
+        generation (`dict`):
+            TRL's own ways to generate: `tools`, `rollout_func` and `environment_factory`.
+
+    Raises:
+        ValueError: An argument, a budget or a dataset cannot work.
+        TypeError: `args` is a [`~trl.GRPOConfig`] where a [`TSPOConfig`] is needed, or `retriever` is none.
+    """
+    has_golden_answers = "golden_answers" in dataset_columns(train_dataset)
+    if not isinstance(args, TSPOConfig):
+        if retriever is not None or has_golden_answers:
+            raise TypeError(
+                f"`args` is a {type(args).__name__}, but `retriever` and `golden_answers` need a `TSPOConfig`. "
+                "Make it a `TSPOConfig`: it takes all arguments of `GRPOConfig`."
+            )
+        return
+    check_generation(args, retriever, has_golden_answers, generation)
+    for name, dataset in named_datasets(train_dataset, eval_dataset):
+        check_dataset(
+            dataset,
+            name,
+            needs_question=retriever is not None,
+            needs_golden_answers=retriever is not None and wants_default_reward,
+        )
 
 
 def check_golden_answers(values: Iterable[Any], name: str) -> None:

@@ -1,0 +1,58 @@
+"""Feedback as tokens: whole where it fits, otherwise cut in its bodies only."""
+
+import pytest
+
+from tspo_trl.feedback import encode_feedback, frame_length
+from tspo_trl.protocol import Feedback
+
+FRAME = ("<information>", "</information>")
+
+
+def part(body, opening=FRAME[0], closing=FRAME[1]):
+    return Feedback(opening, body, closing, retrieved=True)
+
+
+def length(tokenizer, text):
+    return len(tokenizer(text)["input_ids"])
+
+
+def bodies(parts, tokenizer):
+    return [length(tokenizer, one.body) for one in parts]
+
+
+def test_feedback_that_fits_is_encoded_as_one_text(tokenizer):
+    parts = [part("Paris"), part("Rome")]
+    text = "<information>Paris</information><information>Rome</information>"
+    ids, kept = encode_feedback(parts, tokenizer, length(tokenizer, text))
+    assert ids == tokenizer(text)["input_ids"]
+    assert kept == parts
+
+
+def test_body_is_cut_on_the_right_to_the_token(tokenizer):
+    room = frame_length([part("")], tokenizer) + 3
+    ids, (kept,) = encode_feedback([part("0123456789")], tokenizer, room)
+    assert len(ids) == room
+    assert kept.text == "<information>012</information>"
+    assert tokenizer.decode(ids) == kept.text
+
+
+@pytest.mark.parametrize(
+    ("lengths", "room", "expected"),
+    [
+        ([8, 8], 10, [5, 5]),
+        ([2, 8], 9, [2, 7]),  # what a short body leaves goes to the long one
+        ([8, 2], 9, [7, 2]),
+        ([1, 8, 8], 10, [1, 4, 5]),
+        ([8, 8, 8], 0, [0, 0, 0]),
+    ],
+)
+def test_several_bodies_share_what_is_left(tokenizer, lengths, room, expected):
+    parts = [part("0123456789"[:number]) for number in lengths]
+    ids, kept = encode_feedback(parts, tokenizer, frame_length(parts, tokenizer) + room)
+    assert bodies(kept, tokenizer) == expected
+    assert tokenizer.decode(ids) == "".join(one.text for one in kept)
+
+
+def test_feedback_whose_frames_do_not_fit_has_no_ids(tokenizer):
+    parts = [part("Paris"), part("Rome")]
+    assert encode_feedback(parts, tokenizer, frame_length(parts, tokenizer) - 1) == ([], parts)
