@@ -59,24 +59,19 @@ def tiny_qwen2(tokenizer):
 @pytest.fixture(scope="session")
 def tiny_model_path(tmp_path_factory, tokenizer):
     """Folder of a tiny Qwen2 model with random weights and its tokenizer."""
-    path = tmp_path_factory.mktemp("model") / "tiny-qwen2"
-    tiny_qwen2(tokenizer).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return str(path)
+    return save(tiny_qwen2(tokenizer), tokenizer, tmp_path_factory.mktemp("model") / "tiny-qwen2")
 
 
-@pytest.fixture(scope="session")
-def searching_model_path(tmp_path_factory, tokenizer):
-    """Folder of a tiny Qwen2 model that has learned to search, to answer well and badly, and to do neither."""
+def teach(model, tokenizer, endings, actions, with_endings=True):
+    """Have the model write each of the actions behind each of the endings, at any position."""
     import torch
 
-    model = tiny_qwen2(tokenizer)
-    actions = ["<search> France </search>", "<search> Rome </search>", "<answer> Paris </answer>"]
-    actions += ["<answer> Rome </answer>", "hm<|im_end|>"]
-    endings = ["?\n", "</information>\n\n", "try again.\n"]
     texts = [ending + action for ending in endings for action in actions]
     batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    if not with_endings:
+        for row, text in zip(labels, texts, strict=True):
+            row[: max(len(tokenizer(ending)["input_ids"]) for ending in endings if text.startswith(ending))] = -100
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(150):
         # Positions differ at every step, because rollouts act at any position.
@@ -84,22 +79,53 @@ def searching_model_path(tmp_path_factory, tokenizer):
         model(**batch, position_ids=positions, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    path = tmp_path_factory.mktemp("model") / "searching-qwen2"
+
+
+def save(model, tokenizer, path):
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return str(path)
 
 
 @pytest.fixture(scope="session")
-def chat_model_path(tmp_path_factory):
-    """Folder of a tiny Qwen2 model with random weights and a tokenizer with Qwen2.5's chat template."""
+def searching_model_path(tmp_path_factory, tokenizer):
+    """Folder of a tiny Qwen2 model that has learned to search, to answer well and badly, and to do neither."""
+    model = tiny_qwen2(tokenizer)
+    actions = ["<search> France </search>", "<search> Rome </search>", "<answer> Paris </answer>"]
+    actions += ["<answer> Rome </answer>", "hm<|im_end|>"]
+    teach(model, tokenizer, ["?\n", "</information>\n\n", "try again.\n"], actions)
+    return save(model, tokenizer, tmp_path_factory.mktemp("model") / "searching-qwen2")
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer():
+    """Byte-level BPE with Qwen2.5's chat template."""
     from .chat_tokenizer import make_chat_tokenizer
 
-    tokenizer = make_chat_tokenizer()
-    path = tmp_path_factory.mktemp("model") / "chat-qwen2"
-    tiny_qwen2(tokenizer).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return str(path)
+    return make_chat_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def chat_model_path(tmp_path_factory, chat_tokenizer):
+    """Folder of a tiny Qwen2 model that has learned to call the search well and badly, and to answer."""
+    from tspo_trl.chat_protocol import ChatToolProtocol
+
+    model = tiny_qwen2(chat_tokenizer)
+    call = '<tool_call>\n{{"name": "{}", "arguments": {}}}\n</tool_call>'
+    france, rome = call.format("search", '{"query": "France"}'), call.format("search", '{"query": "Rome"}')
+    actions = [france, f"{france}\n{rome}", call.format("browse", "{}"), call.format("search", "Rome"), ""]
+    actions += ["<answer> Paris </answer>", "<answer> Rome </answer>"]
+    protocol = ChatToolProtocol(chat_tokenizer)
+    prompt = chat_tokenizer.apply_chat_template(
+        protocol.prompt("What is the capital of France?"),
+        tools=protocol.tools,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    endings = ["</tool_response><|im_end|>\n", "</answer>.<|im_end|>\n"]
+    endings = [prompt, *(f"{prompt}{ending}<|im_start|>assistant\n" for ending in endings)]
+    teach(model, chat_tokenizer, endings, [f"{action}<|im_end|>" for action in actions], False)
+    return save(model, chat_tokenizer, tmp_path_factory.mktemp("model") / "chat-qwen2")
 
 
 @pytest.fixture(scope="session")

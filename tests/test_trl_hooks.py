@@ -7,6 +7,12 @@ import torch
 from datasets import Dataset
 from transformers import GenerationConfig
 from trl import GRPOTrainer
+from trl.chat_template_utils import (
+    add_response_schema,
+    get_training_chat_template,
+    is_chat_template_prefix_preserving,
+    supports_tool_calling,
+)
 from trl.generation.vllm_generation import VLLMGeneration
 
 from tspo_trl import TSPOTrainer
@@ -145,3 +151,15 @@ def test_context_of_a_colocated_engine_is_read_where_trl_reads_it():
     assert "self.vllm_generation.llm.llm_engine.model_config.max_model_len" in inspect.getsource(
         GRPOTrainer._tool_call_loop
     )
+
+
+@pytest.mark.parametrize(
+    "function",
+    [add_response_schema, get_training_chat_template, is_chat_template_prefix_preserving, supports_tool_calling],
+)
+def test_function_of_chat_templates_takes_a_tokenizer_by_position(function):
+    assert parameters(function)[0] == "processing_class"
+
+
+def test_responses_are_parsed_with_a_template_and_what_stands_before_them(chat_tokenizer):
+    assert {"response", "schema", "prefix"} <= set(parameters(chat_tokenizer.parse_response))

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from .feedback import decode, encode_feedback, frame_length
+from .feedback import decode, encode, encode_feedback, frame_length
 from .protocol import Call, ParsedAction, SearchProtocol
 from .search.base import Passage, Retriever, counters_of
 from .search.statistics import SearchStatistics
@@ -163,8 +163,7 @@ class RolloutLoop:
         self.retriever = retriever
         self.protocol = protocol
         self.limits = limits
-        one_search = ParsedAction("search", "", (Call(""),))
-        needed = frame_length(protocol.feedback(one_search, {"": []}), tokenizer) + 1
+        needed = least_feedback_length(protocol, tokenizer)
         if limits.max_feedback_length < needed:
             raise ValueError(
                 f"`max_feedback_length` is {limits.max_feedback_length}, but the tags around a feedback and one token "
@@ -306,6 +305,23 @@ class RolloutLoop:
 
     def _decode_turn(self, ids: list[int]) -> str:
         return decode(self.tokenizer, ids[:-1] if self._has_end(ids) else ids)
+
+
+def least_feedback_length(protocol: SearchProtocol, tokenizer: PreTrainedTokenizerBase) -> int:
+    """
+    Number of tokens that the feedback to one search needs for one token of a passage.
+
+    Args:
+        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+            Writes feedback.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Encodes it.
+
+    Returns:
+        `int`: with what may have to stand between the turn and its feedback.
+    """
+    parts = protocol.feedback(ParsedAction("search", "", (Call(""),)), {"": []})
+    return len(encode(tokenizer, protocol.turn_ending)) + frame_length(parts, tokenizer) + 1
 
 
 def _found_passages(

@@ -130,7 +130,7 @@ class TSPOTrainer(GRPOTrainer):
         has_golden_answers = "golden_answers" in dataset_columns(train_dataset)
         wants_default_reward = reward_funcs is None and not kwargs.get("environment_factory")
         generation = {name: kwargs.get(name) for name in ("tools", "rollout_func", "environment_factory")}
-        check_arguments(args, retriever, train_dataset, eval_dataset, wants_default_reward, generation)
+        check_arguments(args, retriever, protocol, train_dataset, eval_dataset, wants_default_reward, generation)
         if isinstance(args, TSPOConfig) and args.tspo_enabled and not has_golden_answers:
             logger.warning(
                 "`train_dataset` has no `golden_answers`: there is no latent reward, the advantages are GRPO's."

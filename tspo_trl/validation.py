@@ -7,6 +7,7 @@ from datasets import Dataset, IterableDataset
 from trl import GRPOConfig
 
 from .config import TSPOConfig
+from .protocol import SearchProtocol
 from .search.base import Retriever
 
 
@@ -40,6 +41,7 @@ def named_datasets(train_dataset: Any, eval_dataset: Any) -> Iterator[tuple[str,
 def check_arguments(
     args: GRPOConfig,
     retriever: Retriever | None,
+    protocol: SearchProtocol | None,
     train_dataset: Any,
     eval_dataset: Any,
     wants_default_reward: bool,
@@ -53,6 +55,8 @@ def check_arguments(
             The configuration.
         retriever ([`~tspo_trl.search.Retriever`], *optional*):
             What the model searches.
+        protocol ([`~tspo_trl.protocol.SearchProtocol`], *optional*):
+            How model and search speak to each other.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
             Training data.
         eval_dataset (*optional*):
@@ -75,6 +79,7 @@ def check_arguments(
             )
         return
     check_generation(args, retriever, has_golden_answers, generation)
+    _check_template_variables(args, protocol)
     for name, dataset in named_datasets(train_dataset, eval_dataset):
         check_dataset(
             dataset,
@@ -183,6 +188,16 @@ def check_generation(
         raise ValueError(
             f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` is not defined for turn rewards. "
             'Use "sum_then_normalize".'
+        )
+
+
+def _check_template_variables(args: TSPOConfig, protocol: SearchProtocol | None) -> None:
+    """The prompt is rendered with the configuration's variables, feedback with the protocol's."""
+    own = getattr(protocol, "chat_template_kwargs", None)
+    if own is not None and own != (args.chat_template_kwargs or {}):
+        raise ValueError(
+            f"`chat_template_kwargs` is {args.chat_template_kwargs!r} in the configuration and {own!r} in `protocol`. "
+            "Pass both the same."
         )
 
 
