@@ -9,15 +9,27 @@
 
 `train.jsonl` holds one `{"question": "...", "golden_answers": ["..."]}` a line. In place of `--index`,
 `--retriever_url` asks a server, and `--dense`, `--encoder` and `--hybrid` search a dense index. Every field of
-`TSPOConfig` and of TRL's `ModelConfig` is a flag; `--config recipe.yaml` reads them from a file.
+`TSPOConfig` and of TRL's `ModelConfig` is a flag; `--config recipe.yaml` reads them from a file, see `recipes/`.
+
+    python examples/train.py --config examples/recipes/qwen2.5-3b-base.yaml --dry_run
+
+checks configuration, index, data, batches and memory, says all that is wrong, and loads no model.
 """
 
+import os
+import sys
 from dataclasses import dataclass, field
+from typing import Literal
 
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from tspo_trl import TSPOConfig, TSPOTrainer
+from tspo_trl.chat_protocol import ChatToolProtocol
 from tspo_trl.data.questions import load_questions
+from tspo_trl.dry_run import DryRunArguments, check_run, planned_config, planned_launch
+from tspo_trl.protocol import SearchProtocol, TagProtocol
 from tspo_trl.rewards import exact_match_reward, f1_reward, format_reward
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
 
@@ -36,6 +48,8 @@ class ScriptArguments:
             The same, for evaluation.
         reward_funcs (`list[str]`, *optional*, defaults to `["exact_match"]`):
             Outcome rewards, of `"exact_match"`, `"f1"` and `"format"`.
+        protocol (`str`, *optional*, defaults to `"tags"`):
+            How model and search speak: `"tags"`, Search-R1's, or `"chat"`, tool calls in the model's chat template.
     """
 
     train_file: str = field(metadata={"help": "JSON lines of `question` and `golden_answers`."})
@@ -45,17 +59,39 @@ class ScriptArguments:
         metadata={"help": "Outcome rewards.", "choices": list(REWARD_FUNCS)},
     )
 
+    protocol: Literal["tags", "chat"] = field(
+        default="tags", metadata={"help": "Search-R1's `tags`, or `chat`, tool calls in the model's chat template."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.protocol not in ("tags", "chat"):
+            raise ValueError(f"`protocol` is {self.protocol!r}. Choose 'tags' or 'chat'.")
+        unknown = set(self.reward_funcs) - set(REWARD_FUNCS)  # a file's values are not compared with `choices`
+        if unknown:
+            raise ValueError(f"`reward_funcs` holds {sorted(unknown)}. Choose among {sorted(REWARD_FUNCS)}.")
+
+
+ARGUMENTS = (ScriptArguments, RetrieverArguments, DryRunArguments, ModelConfig)
+
+
+def make_protocol(name: str, tokenizer: PreTrainedTokenizerBase, training_args: TSPOConfig) -> SearchProtocol:
+    """How model and search speak to each other."""
+    if name == "tags":
+        return TagProtocol()
+    return ChatToolProtocol(tokenizer, chat_template_kwargs=training_args.chat_template_kwargs)
+
 
 def main(
     script_args: ScriptArguments,
     retriever_args: RetrieverArguments,
-    training_args: TSPOConfig,
     model_args: ModelConfig,
+    training_args: TSPOConfig,
 ) -> None:
     """Read the data, open the retriever, train, save."""
     train_dataset = load_questions(script_args.train_file)
     eval_dataset = load_questions(script_args.eval_file) if script_args.eval_file else None
     retriever = open_retriever(retriever_args)
+    tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
 
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
@@ -70,6 +106,7 @@ def main(
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
         retriever=retriever,
+        protocol=make_protocol(script_args.protocol, tokenizer, training_args),
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
@@ -78,6 +115,42 @@ def main(
     trainer.end()
 
 
+def dry_run(
+    script_args: ScriptArguments,
+    retriever_args: RetrieverArguments,
+    dry_run_args: DryRunArguments,
+    model_args: ModelConfig,
+) -> int:
+    """Check what `main` would do on the machines that it is planned for. Returns the exit code."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        return 0  # one process of several speaks for all
+    launch = planned_launch(dry_run_args)
+
+    def read_config() -> TSPOConfig:
+        # Without a GPU the configuration would refuse bf16, which says nothing about the machine that trains.
+        flags = sys.argv[1:] if torch.cuda.is_available() else [*sys.argv[1:], "--use_cpu"]
+        parser = TrlParser((*ARGUMENTS, planned_config(launch.num_processes)))
+        return parser.parse_args_and_config(flags)[-1]
+
+    report = check_run(
+        read_config,
+        launch,
+        lambda tokenizer, training_args: make_protocol(script_args.protocol, tokenizer, training_args),
+        train_file=script_args.train_file,
+        eval_file=script_args.eval_file,
+        retriever_args=retriever_args,
+        model_args=model_args,
+        dry_run_args=dry_run_args,
+    )
+    print(report)
+    return report.exit_code
+
+
 if __name__ == "__main__":
-    parser = TrlParser((ScriptArguments, RetrieverArguments, TSPOConfig, ModelConfig))
-    main(*parser.parse_args_and_config())
+    *some_args, _ = TrlParser(ARGUMENTS).parse_args_and_config(return_remaining_strings=True)
+    if some_args[2].dry_run:
+        sys.exit(dry_run(*some_args))
+    script_args, retriever_args, _, model_args, training_args = TrlParser(
+        (*ARGUMENTS, TSPOConfig)
+    ).parse_args_and_config()
+    main(script_args, retriever_args, model_args, training_args)

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
+from .chat_tokenizer import make_chat_tokenizer
+from .conftest import tiny_qwen2
 from .serving import serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ONE_PROCESS = ["--cpu", "--num_processes", "1"]
+DDP_CONFIG = ["--config_file", str(EXAMPLES / "accelerate_configs" / "ddp.yaml"), "--num_processes", "2"]
 TWO_PROCESSES = ["--multi_gpu", "--num_processes", "2"]  # with `--use_cpu` in the script: gloo on the CPU
 
 
@@ -43,7 +47,7 @@ def read(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "rollouts"), [(ONE_PROCESS, 8), (TWO_PROCESSES, 16)])
+@pytest.mark.parametrize(("launcher", "rollouts"), [(ONE_PROCESS, 8), (TWO_PROCESSES, 16), (DDP_CONFIG, 16)])
 def test_accelerate_launch_trains_on_json_lines(
     tmp_path, launcher, rollouts, index_path, questions_path, searching_model_path
 ):
@@ -84,6 +88,32 @@ def test_settings_are_read_from_a_yaml_file(tmp_path, index_path, questions_path
     assert "rewards/format_reward/mean" in result.stdout
     records = read(tmp_path / "out" / "trajectories" / "step_000001.jsonl")
     assert {reward for r in records if not r["outcome"] for reward in (t["reward"] for t in r["turns"])} <= {0.0, 0.25}
+
+
+@pytest.mark.slow
+def test_chat_protocol_trains_with_the_models_own_tool_calls(tmp_path, index_path, questions_path):
+    tokenizer = make_chat_tokenizer()
+    tiny_qwen2(tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    chat = ["--protocol", "chat", "--log_completions", "--max_feedback_length", "120"]
+    search = ["--index", index_path]
+    result = run_train(ONE_PROCESS, search, questions_path, tmp_path / "model", tmp_path / "out", *chat)
+    assert result.returncode == 0, result.stderr[-3000:]
+    (completions, *_) = sorted((tmp_path / "out" / "completions").glob("*.parquet"))
+    assert "search for it with the tool `search`" in str(Dataset.from_parquet(str(completions))[0]["prompt"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "message"), [("protocol: xml", "`protocol` is 'xml'"), ("reward_funcs: [bleu]", "`reward_funcs` holds")]
+)
+def test_unknown_choice_in_a_yaml_file_is_refused(tmp_path, line, message, questions_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"{line}\n", encoding="utf-8")
+    config = ["--config", recipe]
+    result = run_train(ONE_PROCESS, ["--index", "i"], questions_path, "no-such-model", tmp_path / "out", *config)
+    assert result.returncode != 0
+    assert message in result.stderr
 
 
 @pytest.mark.slow

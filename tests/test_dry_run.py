@@ -1,0 +1,297 @@
+"""The dry run finds what is wrong with a run, all of it, and loads no model."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trl import ModelConfig
+
+from tspo_trl.chat_protocol import ChatToolProtocol
+from tspo_trl.dry_run import DryRunArguments, Report, check_run, planned_config
+from tspo_trl.dry_run.launch import Launch
+from tspo_trl.dry_run.model_checks import longest_prompt
+from tspo_trl.protocol import TagProtocol
+from tspo_trl.search.arguments import RetrieverArguments
+
+from .chat_tokenizer import make_chat_tokenizer
+from .qwen_shapes import QWEN2_5_3B, save_without_weights
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def model_without_weights(tmp_path_factory, tokenizer):
+    return save_without_weights(tmp_path_factory.mktemp("qwen"), tokenizer, QWEN2_5_3B)
+
+
+@pytest.fixture
+def questions(tmp_path):
+    rows = [{"question": "What is the capital of France?", "golden_answers": ["Paris"]}] * 7
+    rows += [{"question": "Is Rome or Paris the capital of Italy?", "golden_answers": ["Rome"]}]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def tags(tokenizer, args):
+    return TagProtocol()
+
+
+@pytest.fixture
+def check(tmp_path, model_without_weights, index_path, questions):
+    """Runs the checks of a small LoRA run that can start; `changes` go to the configuration."""
+
+    def run(launch=Launch(1, "single"), gpu=80, model=None, files=None, search=None, protocol=tags, **changes):  # noqa: B008
+        def read_config():
+            return planned_config(launch.num_processes)(
+                **{
+                    "output_dir": str(tmp_path / "out"),
+                    "per_device_train_batch_size": 4,
+                    "num_generations": 4,
+                    "use_cpu": True,
+                    "max_steps": 5,
+                    **changes,
+                }
+            )
+
+        model_args = {"model_name_or_path": model_without_weights, "use_peft": True, "dtype": "bfloat16"}
+        return check_run(
+            read_config,
+            launch,
+            protocol,
+            **{"train_file": questions, "eval_file": None, **(files or {})},
+            retriever_args=RetrieverArguments(**(search or {"index": str(index_path)})),
+            model_args=ModelConfig(**{**model_args, **(model or {})}),
+            dry_run_args=DryRunArguments(dry_run_gpu_memory=gpu),
+        )
+
+    return run
+
+
+def lines(report, section):
+    return "\n".join(report.sections[section])
+
+
+def test_run_that_can_start_has_no_problem_although_there_are_no_weights(check):
+    report = check()
+    assert report.problems == []
+    assert report.exit_code == 0
+    assert str(report).endswith("Ready to run. No model was loaded.")
+
+
+def test_report_tells_data_search_batches_context_and_memory(check, questions):
+    report = check()
+    assert lines(report, "Launch") == "1 process, single"
+    assert lines(report, "Configuration").startswith("TSPO: 4 turns of 500 tokens, 3 passages a search, 4096 tokens")
+    assert f"{questions}: 8 questions" in lines(report, "Dataset")
+    assert "12.5% of its questions hold a gold answer" in lines(report, "Dataset")
+    assert """'What is the capital of France?' finds first of 3: "Paris\"""" in lines(report, "Retriever")
+    assert "a generation makes 4 rollouts: 1 questions times 4" in lines(report, "Batches")
+    assert "5 optimizer steps are 5 generations, 20 rollouts and 0.62 epochs of 8 steps" in lines(report, "Batches")
+    assert "4096 = " in lines(report, "Context")
+    assert "3.09B parameters, of which 3.7M learn" in lines(report, "Model")
+    assert "weights        5.8 GiB" in lines(report, "Memory of a GPU (an estimate)")
+
+
+def test_all_problems_are_found_in_one_go(check, tmp_path):
+    report = check(
+        model={"model_name_or_path": str(tmp_path / "no-model")},
+        files={"train_file": str(tmp_path / "no-questions.jsonl")},
+        search={"index": str(tmp_path / "no-index")},
+        alpha=-1,
+    )
+    assert report.exit_code == 1
+    found = "\n".join(report.problems)
+    for expected in ("`alpha` must be", "No file of questions at", "no-index does not exist"):
+        assert expected in found
+    assert len(report.problems) == 3  # without a configuration there is nothing to compare the model with
+    assert str(report).endswith("Cannot run.")
+
+
+def test_missing_model_is_a_problem(check, tmp_path):
+    (problem,) = check(model={"model_name_or_path": str(tmp_path / "no-model")}).problems
+    assert problem.startswith("Model: ")
+
+
+def test_the_trainers_own_checks_are_made(check):
+    (problem,) = check(max_completion_length=900).problems
+    assert problem.startswith("Configuration: `max_completion_length` is 900, too short for one turn")
+
+
+def test_malformed_evaluation_data_are_a_problem(check, tmp_path):
+    path = tmp_path / "eval.jsonl"
+    path.write_text('{"question": "q", "golden_answers": []}\n', encoding="utf-8")
+    (problem,) = check(files={"eval_file": str(path)}).problems
+    assert problem.startswith("Dataset: ")
+    assert "golden_answers" in problem
+
+
+@pytest.mark.slow
+def test_server_that_does_not_answer_is_a_problem(check):
+    (problem,) = check(search={"retriever_url": ["http://127.0.0.1:9"]}).problems
+    assert problem.startswith("Retriever: ")
+
+
+def test_too_few_questions_for_a_generation_are_a_problem(check):
+    (problem,) = check(steps_per_generation=16).problems
+    assert problem.startswith("Batches: `train_file` has 8 questions, but one generation asks 16")
+
+
+def test_tensor_parallel_size_that_does_not_divide_the_processes_is_a_problem(check):
+    report = check(Launch(4, "ddp"), use_vllm=True, vllm_tensor_parallel_size=3)
+    assert any("`vllm_tensor_parallel_size=3` does not divide 4 processes" in problem for problem in report.problems)
+
+
+def test_rollout_longer_than_the_model_reads_is_a_problem(check):
+    report = check(max_completion_length=40_000)
+    assert any("take 40" in problem and "but the model reads 32768" in problem for problem in report.problems)
+
+
+def test_rollout_longer_than_vllm_reads_is_a_problem_with_vllm_only(check):
+    (problem,) = check(use_vllm=True, vllm_max_model_length=4096).problems
+    assert "but `vllm_max_model_length` is 4096" in problem
+    assert check(vllm_max_model_length=4096).problems == []
+
+
+def test_prompt_counts_towards_the_context(check):
+    longest = int(lines(check(), "Context").split()[2])
+    assert check(max_completion_length=32_768 - longest).problems == []
+    assert len(check(max_completion_length=32_769 - longest).problems) == 1
+
+
+def test_feedback_budget_that_cannot_hold_its_tags_is_a_problem(check):
+    (problem,) = check(max_feedback_length=3).problems
+    assert "`max_feedback_length` is 3" in problem
+
+
+def test_too_small_a_gpu_is_a_problem(check):
+    (problem,) = check(gpu=8).problems
+    assert problem.startswith("Memory: about ")
+    assert "but a GPU has 8" in problem
+
+
+def test_full_training_on_one_gpu_is_a_problem_where_adapters_are_none(check):
+    model = {"use_peft": False, "dtype": "float32"}
+    assert check(gpu=40).problems == []
+    (problem,) = check(gpu=40, model=model).problems
+    assert "train adapters" in problem
+
+
+def test_share_of_vllm_that_cannot_hold_the_model_is_a_problem(check):
+    (problem,) = check(gpu=24, use_vllm=True, vllm_gpu_memory_utilization=0.2).problems
+    assert "vLLM's share (4.8 GiB) leaves room for about 0 cached tokens" in problem
+    report = check(gpu=24, use_vllm=True, vllm_gpu_memory_utilization=0.4)
+    assert report.problems == []
+    assert "vllm           9.6 GiB" in lines(report, "Memory of a GPU (an estimate)")
+
+
+def test_vllm_server_takes_no_memory_of_the_gpus_that_train(check):
+    report = check(use_vllm=True, vllm_mode="server")
+    assert "vllm " not in lines(report, "Memory of a GPU (an estimate)")
+
+
+def test_16_bit_full_training_is_warned_about(check):
+    report = check(model={"use_peft": False}, beta=0.0)
+    assert any("`dtype=bfloat16` trains 16-bit weights" in warning for warning in report.warnings)
+    shared = check(Launch(8, "zero2"), model={"use_peft": False})
+    assert not any("16-bit weights" in warning for warning in shared.warnings)
+
+
+def test_tokenizer_that_is_not_here_is_a_warning(check, tmp_path, model_without_weights):
+    config = Path(model_without_weights, "config.json").read_text(encoding="utf-8")
+    (tmp_path / "config-only").mkdir()
+    (tmp_path / "config-only" / "config.json").write_text(config, encoding="utf-8")
+    report = check(model={"model_name_or_path": str(tmp_path / "config-only")})
+    assert report.problems == []
+    assert any("prompts were not measured" in warning for warning in report.warnings)
+
+
+def test_longest_prompt_is_what_the_trainer_would_encode(make_trainer, tokenizer):
+    questions = ["Who?", "What is the capital of France, and of Spain, and of Italy?", "Where is it?"]
+    trainer = make_trainer()
+    encoded, _, _ = trainer._tokenize_prompts([trainer._prompt(question) for question in questions])
+    assert longest_prompt(tokenizer, questions, TagProtocol()) == max(map(len, encoded))
+
+
+def test_longest_prompt_is_measured_in_the_chat_template(tokenizer):
+    from copy import deepcopy
+
+    chat = deepcopy(tokenizer)
+    chat.chat_template = "<|im_end|>{{ messages[0]['content'] }}{% if add_generation_prompt %}<|im_end|>{% endif %}"
+    assert (
+        longest_prompt(chat, ["Who?"], TagProtocol()) == len(tokenizer(TagProtocol().prompt("Who?"))["input_ids"]) + 2
+    )
+
+
+def test_longest_prompt_with_a_search_tool_holds_the_tools_description():
+    chat = make_chat_tokenizer()
+    with_tool, without = (longest_prompt(chat, ["Who?"], one) for one in (ChatToolProtocol(chat), TagProtocol()))
+    described = chat.apply_chat_template(
+        [{"role": "user", "content": "q"}], tools=ChatToolProtocol(chat).tools, tokenize=False
+    )
+    assert '"name": "search"' in described
+    assert with_tool > len(chat(described)["input_ids"])
+    assert without < with_tool
+
+
+def test_protocol_that_does_not_fit_the_chat_template_is_a_problem(check):
+    (problem,) = check(protocol=lambda tokenizer, _: ChatToolProtocol(tokenizer)).problems
+    assert problem.startswith("Context: ")
+    assert "chat template" in problem
+
+
+def test_report_counts_its_problems_and_goes_on():
+    report = Report()
+    with report.section("First"):
+        raise ValueError("one")
+    with report.section("Second"):
+        report.add("Second", "fine")
+    assert report.problems == ["First: one"]
+    assert "  1. First: one" in str(report)
+    assert "Second\n  fine" in str(report)
+
+
+def run_train(*arguments):
+    command = [sys.executable, str(ROOT / "examples" / "train.py"), *map(str, arguments)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False, cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_script_leaves_with_0_and_makes_no_output_folder(tmp_path, model_without_weights, index_path, questions):
+    result = run_train(
+        *("--dry_run", "--model_name_or_path", model_without_weights, "--index", index_path),
+        *("--train_file", questions, "--output_dir", tmp_path / "out", "--max_steps", "2"),
+        *("--per_device_train_batch_size", "2", "--num_generations", "4"),
+        *("--dry_run_num_processes", "4", "--dry_run_gpu_memory", "400"),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr[-2000:]
+    assert "4 processes, ddp" in result.stdout
+    assert "a generation makes 8 rollouts: 2 questions times 4" in result.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_script_leaves_with_1_and_says_all_that_is_wrong(tmp_path, model_without_weights, questions):
+    result = run_train(
+        *("--dry_run", "--model_name_or_path", model_without_weights, "--index", tmp_path / "no-index"),
+        *("--train_file", questions, "--output_dir", tmp_path / "out", "--max_turns", "0"),
+    )
+    assert result.returncode == 1
+    assert "`max_turns` must be a whole number of at least 1" in result.stdout
+    assert "no-index does not exist" in result.stdout
+
+
+@pytest.mark.slow
+def test_unknown_key_of_a_recipe_is_a_problem(tmp_path, model_without_weights, index_path, questions):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("alhpa: 0.25\n", encoding="utf-8")
+    result = run_train(
+        *("--dry_run", "--model_name_or_path", model_without_weights, "--index", index_path),
+        *("--train_file", questions, "--output_dir", tmp_path / "out", "--config", recipe),
+    )
+    assert result.returncode == 1
+    assert "--alhpa" in result.stdout

@@ -1,0 +1,50 @@
+"""What a dry run found: facts by section, warnings and problems."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Report:
+    """
+    Findings of a dry run.
+
+    Args:
+        sections (`dict[str, list[str]]`, *optional*):
+            Lines of each section, in the order in which they are printed.
+        warnings (`list[str]`, *optional*):
+            What may be no obstacle, or none on the machine that will train.
+        problems (`list[str]`, *optional*):
+            What keeps the run from starting or from ending.
+    """
+
+    sections: dict[str, list[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, section: str, *lines: str) -> None:
+        """Add lines to a section."""
+        self.sections.setdefault(section, []).extend(lines)
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Take whatever is raised inside as a problem of this section, so that the others are looked at as well."""
+        try:
+            yield
+        except Exception as error:
+            message = str(error) or type(error).__name__
+            self.add(name, "see the problems below")
+            self.problems.append(f"{name}: {message}")
+
+    @property
+    def exit_code(self) -> int:
+        """0 if the run can start, 1 if not."""
+        return 1 if self.problems else 0
+
+    def __str__(self) -> str:
+        parts = [f"{name}\n" + "".join(f"  {line}\n" for line in lines) for name, lines in self.sections.items()]
+        for name, found in (("Warnings", self.warnings), ("Problems", self.problems)):
+            if found:
+                parts.append(f"{name}\n" + "".join(f"  {i}. {line}\n" for i, line in enumerate(found, start=1)))
+        return "\n".join([*parts, "Cannot run." if self.problems else "Ready to run. No model was loaded."])
