@@ -5,6 +5,9 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SLOW_INSTALLED := .venv/.installed-slow
+VLLM_BIN := .venv-vllm/bin
+VLLM_INSTALLED := .venv-vllm/.installed
 
 # Nothing here needs a model hub. The models of the tests are too small to gain from threads.
 export HF_HUB_OFFLINE = 1
@@ -15,14 +18,15 @@ export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 TEST_ENVIRONMENT = OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help quickstart test test-slow lint clean
+.PHONY: help quickstart test test-slow test-vllm lint clean
 
 help:
 	@echo "make quickstart   train a small search agent with TSPO (options: make quickstart ARGS='--help')"
 	@echo "make test         run the fast tests"
 	@echo "make test-slow    run all tests"
+	@echo "make test-vllm    run the tests with a real vLLM engine, in .venv-vllm (Linux x86-64, Python 3.11)"
 	@echo "make lint         check style and types"
-	@echo "make clean        remove .venv"
+	@echo "make clean        remove .venv and .venv-vllm"
 
 quickstart: $(INSTALLED)
 	$(BIN)/tspo-trl quickstart $(ARGS)
@@ -30,8 +34,11 @@ quickstart: $(INSTALLED)
 test: $(INSTALLED)
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-slow: $(INSTALLED)
+test-slow: $(SLOW_INSTALLED)
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(ARGS)
+
+test-vllm: $(VLLM_INSTALLED)
+	$(TEST_ENVIRONMENT) $(VLLM_BIN)/python -m pytest tests/vllm_engine $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -39,7 +46,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-vllm
 
 # torch goes first, alone, so that what follows finds it there and does not choose another build of it.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -49,4 +56,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --quiet "$(TORCH)" </dev/null
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]' </dev/null
+	@touch $@
+
+# DeepSpeed is built without its CUDA operators.
+$(SLOW_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt bitsandbytes wheel setuptools ninja </dev/null
+	DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt deepspeed </dev/null
+	@touch $@
+
+$(VLLM_INSTALLED): pyproject.toml constraints-vllm.txt tests/vllm_engine/cpu/pyproject.toml
+	"$(PYTHON)" -m venv .venv-vllm
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps -r constraints-vllm.txt </dev/null
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps -e . -e tests/vllm_engine/cpu </dev/null
 	@touch $@

@@ -13,6 +13,7 @@ from trl.chat_template_utils import (
     is_chat_template_prefix_preserving,
     supports_tool_calling,
 )
+from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 
 from tspo_trl import TSPOTrainer
@@ -36,6 +37,11 @@ def parameters(function):
         ("_generate_and_score_completions", ["self", "inputs"]),
         ("_tokenize_prompts", ["self", "prompts"]),
         ("log", ["self", "logs", "start_time"]),
+        ("_get_train_sampler", ["self", "dataset"]),
+        ("_save_checkpoint", ["self", "model", "trial"]),
+        ("_save_rng_state", ["self", "output_dir"]),
+        ("_load_rng_state", ["self", "checkpoint"]),
+        ("_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
     ],
 )
 def test_hook_has_the_signature_that_we_override_or_call(name, expected):
@@ -163,3 +169,20 @@ def test_function_of_chat_templates_takes_a_tokenizer_by_position(function):
 
 def test_responses_are_parsed_with_a_template_and_what_stands_before_them(chat_tokenizer):
     assert {"response", "schema", "prefix"} <= set(parameters(chat_tokenizer.parse_response))
+
+
+def test_epochs_are_run_with_the_checkpoint_by_name():
+    assert "resume_from_checkpoint" in parameters(GRPOTrainer._run_epoch)
+    assert "resume_from_checkpoint=resume_from_checkpoint" in inspect.getsource(GRPOTrainer._inner_training_loop)
+
+
+def test_generation_window_is_counted_and_kept_where_checkpoints_save_it():
+    source = inspect.getsource(GRPOTrainer._prepare_inputs)
+    assert "self._step % generate_every == 0 or self._buffered_inputs is None" in source
+    assert "self._step += 1" in inspect.getsource(GRPOTrainer.training_step)
+
+
+def test_context_of_a_server_is_known_to_the_client_that_only_the_main_process_has():
+    assert hasattr(VLLMClient, "get_server_info")
+    source = inspect.getsource(VLLMGeneration)
+    assert "if accelerator.is_main_process:\n                if self.server_base_url is not None" in source

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from .checkpoints import last_complete_checkpoint
 from .search.base import Retriever
 from .search.identity import RetrieverIdentity, identity_of
 
@@ -52,7 +53,7 @@ def warn_of_another_retriever(checkpoint: str | bool, output_dir: str, retriever
         retriever ([`~tspo_trl.search.Retriever`]):
             What the resumed run searches.
     """
-    folder = get_last_checkpoint(output_dir) if checkpoint is True else checkpoint
+    folder = last_complete_checkpoint(output_dir) if checkpoint is True else checkpoint
     if not folder:
         return
     path = Path(str(folder)) / FILE_NAME

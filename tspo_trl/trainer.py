@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
+from .checkpoints import ResumableTrainer
 from .config import TSPOConfig
 from .credit import group_advantages
 from .lockstep import is_generation_collective, most_rollouts
@@ -35,7 +36,7 @@ from .validation import check_arguments, check_golden_answers, dataset_columns
 logger = get_logger(__name__)
 
 
-class TSPOTrainer(GRPOTrainer):
+class TSPOTrainer(ResumableTrainer):
     """
     Trainer for Turn-level Stage-aware Policy Optimization (TSPO).
 
@@ -175,10 +176,13 @@ class TSPOTrainer(GRPOTrainer):
 
     def _context_length(self) -> int:
         """Tokens that the generation backend can hold."""
-        if self.use_vllm and self.vllm_mode == "colocate":
+        if not self.use_vllm:
+            return int(self.model.config.get_text_config().max_position_embeddings)
+        if self.vllm_mode == "colocate":
             return int(self.vllm_generation.llm.llm_engine.model_config.max_model_len)
-        length = int(self.model.config.get_text_config().max_position_embeddings)
-        return min(length, self.args.vllm_max_model_length or length) if self.use_vllm else length
+        client = self.vllm_generation.vllm_client if self.accelerator.is_main_process else None
+        length = [client.get_server_info()["model_config"]["max_model_len"] if client else None]
+        return int(broadcast_object_list(length, from_process=0)[0])
 
     def train(
         self,
@@ -322,6 +326,15 @@ class TSPOTrainer(GRPOTrainer):
         rewards: Any = self._rewards_per_func
         outcomes = (rewards * self.reward_weights.to(rewards.device).unsqueeze(0)).nansum(dim=1)
         return outcomes.masked_fill(rewards.isnan().all(dim=1), torch.nan)
+
+    # Resuming
+
+    def _rollout_state(self) -> dict[str, Any]:
+        return {**super()._rollout_state(), "records": self._trajectory_files.records}
+
+    def _load_rollout_state(self, state: dict[str, Any]) -> None:
+        super()._load_rollout_state(state)
+        self._trajectory_files.records = state["records"]
 
     # Logging
 

@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 from rich.console import Console
 from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
+from ..checkpoints import last_complete_checkpoint
 from ..config import TSPOConfig
 from ..data import SearchWorld
 from ..search import BM25Retriever, build_index
@@ -64,7 +64,7 @@ def run_quickstart(output: Path, settings: QuickstartSettings, console: Console)
     trainer = make_trainer(world, retriever, policy, settings, output / "training")
     before = evaluate_once(trainer, output / "before.json", "before", console)
     console.print(f"Training with {settings.method.upper()} for {settings.steps} steps")
-    trainer.train(resume_from_checkpoint=last_checkpoint(output / "training"))
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(output / "training"))
     after = evaluate_once(trainer, output / "after.json", "after", console)
 
     report = {
@@ -173,11 +173,6 @@ def evaluate_once(trainer: TSPOTrainer, path: Path, stage: str, console: Console
         console.print(f"Evaluation {stage} training")
         write_json(path, evaluate(trainer, stage))
     return read_json(path)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The last checkpoint in a folder that may not be there yet."""
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
 def print_solved(console: Console, trajectories: Path, steps: int) -> None:

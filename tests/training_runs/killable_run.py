@@ -1,0 +1,75 @@
+"""A training run in a process of its own, for a test to kill."""
+
+from datasets import Dataset
+from transformers import TrainerCallback
+
+from tspo_trl import TSPOConfig, TSPOTrainer
+from tspo_trl.checkpoints import last_complete_checkpoint
+from tspo_trl.search import BM25Retriever
+
+MAX_STEPS = 6
+COUNTRIES = {"France": "Paris", "Germany": "Berlin", "Spain": "Madrid", "Italy": "Rome"}
+QUESTIONS = Dataset.from_list(
+    [
+        {"question": f"What is the {word} of {country}?", "golden_answers": [capital]}
+        for country, capital in COUNTRIES.items()
+        for word in ("capital", "seat")
+    ]
+)
+
+
+def length_reward(completions, **kwargs):
+    """Tells all rollouts from each other: every step changes the parameters."""
+    return [len(text) / 1000 for text in completions]
+
+
+class Announce(TrainerCallback):
+    """Says through a pipe that training begins."""
+
+    def __init__(self, pipe):
+        self.pipe = pipe
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.pipe.send("begun")
+
+
+def train(output_dir, model, index, pipe):
+    """Train for six steps, from the last complete checkpoint if there is one: all that can be interrupted is in it.
+
+    Two groups of eight questions are a step, and four steps an epoch. The rollouts of a step serve for the next one,
+    too. Each step ends with a checkpoint, of which two are kept, each second one with an evaluation before it.
+    """
+    args = TSPOConfig(
+        output_dir=str(output_dir),
+        max_steps=MAX_STEPS,
+        num_iterations=2,
+        per_device_train_batch_size=8,
+        per_device_eval_batch_size=4,
+        num_generations=4,
+        max_turns=2,
+        max_turn_length=24,
+        max_feedback_length=60,
+        max_completion_length=200,
+        search_top_k=1,
+        learning_rate=1e-3,
+        logging_steps=1,
+        save_steps=1,
+        save_total_limit=2,
+        eval_strategy="steps",
+        eval_steps=2,
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+    )
+    trainer = TSPOTrainer(
+        model=str(model),
+        reward_funcs=length_reward,
+        args=args,
+        train_dataset=QUESTIONS,
+        eval_dataset=QUESTIONS.select(range(2)),
+        retriever=BM25Retriever(index),
+        callbacks=[Announce(pipe)],
+    )
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))

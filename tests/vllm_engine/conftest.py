@@ -1,0 +1,132 @@
+"""What the tests with a real vLLM engine share: they run with `make test-vllm`, in an environment of their own."""
+
+import copy
+import os
+
+import pytest
+
+from .vllm_server import free_port, serving_vllm
+
+# One gigabyte holds far more keys and values than these models need; vLLM would take half of the machine's memory.
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer):
+    """As the fixture that it replaces, but `</answer>` is a special token, as some models' tags are."""
+    special = copy.deepcopy(tokenizer)
+    special.add_special_tokens({"additional_special_tokens": ["</answer>"]})
+    return special
+
+
+@pytest.fixture(scope="session")
+def searching_model_path(tmp_path_factory, tokenizer):
+    """As the fixture that it replaces, but with heads of width 32: vLLM on a CPU has no narrower ones."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from tspo_trl.protocol import TagProtocol
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        max_position_embeddings=2048,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = Qwen2ForCausalLM(config)
+    actions = ["<search> France </search>", "<search> Rome </search>", "<answer> Paris </answer>"]
+    actions += ["<answer> Rome </answer>", "hm<|im_end|>"]
+    endings = ["?\n", "</information>\n\n", "try again.\n"]
+    texts = [ending + action for ending in endings for action in actions]
+    batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    prompt = tokenizer(TagProtocol().prompt("What is the capital of France?"), return_tensors="pt")["input_ids"]
+    length, shape = 64, (len(texts), 64)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        # What stands before differs at every step, and so do positions: rollouts act at any.
+        start = int(torch.randint(0, prompt.shape[1] - length, ()))
+        before = prompt[:, start : start + length].expand(shape)
+        positions = torch.arange(length + labels.shape[1]) + torch.randint(0, 400, (len(texts), 1))
+        model(
+            input_ids=torch.cat([before, batch["input_ids"]], dim=1),
+            attention_mask=torch.cat([torch.ones(shape, dtype=torch.long), batch["attention_mask"]], dim=1),
+            labels=torch.cat([torch.full(shape, -100), labels], dim=1),
+            position_ids=positions,
+        ).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    path = tmp_path_factory.mktemp("model") / "searching-qwen2"
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def one_engine():
+    """
+    Has all trainers in colocate mode share one engine, because each takes long to load and a gigabyte.
+
+    Every trainer sends its weights before it first generates. Options that TRL does not offer: eager mode saves the
+    compilation, statistics count the hits of the prefix cache, and in float32 rounding does not hide stale weights
+    (vLLM would make bfloat16 of it). All other options are TRL's.
+    """
+    from trl.generation import vllm_generation
+    from vllm import LLM
+
+    engines = {}
+
+    def load(model, **options):
+        if model not in engines:
+            engines[model] = LLM(model=model, **options, enforce_eager=True, disable_log_stats=False, dtype="float32")
+        return engines[model]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm_generation, "LLM", load)
+        yield
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory, searching_model_path):
+    """A vLLM server of the searching model, started as TRL documents it but with our weight transfer."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with serving_vllm(searching_model_path, log) as url:
+        yield url
+
+
+@pytest.fixture
+def make_colocate_trainer(make_trainer, one_engine):
+    """`make_trainer` with vLLM in the same process."""
+
+    def make(**changes):
+        return make_trainer(use_vllm=True, vllm_mode="colocate", **changes)
+
+    return make
+
+
+@pytest.fixture
+def make_server_trainer(make_trainer, server_url, monkeypatch):
+    """`make_trainer` with vLLM on the server, to which its weights go."""
+    from trl.generation import vllm_generation
+    from vllm_on_cpu.sender import StoreVLLMClient
+
+    monkeypatch.setattr(vllm_generation, "VLLMClient", StoreVLLMClient)
+
+    def make(**changes):
+        options = {"vllm_server_base_url": server_url, "vllm_group_port": free_port()}
+        return make_trainer(use_vllm=True, vllm_mode="server", **options, **changes)
+
+    return make
+
+
+@pytest.fixture(params=["colocate", "server"])
+def make_vllm_trainer(request):
+    """`make_trainer` with vLLM in either mode."""
+    return request.getfixturevalue(f"make_{request.param}_trainer")
