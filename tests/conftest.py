@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from .tiny_models import TAG_ACTIONS, TAG_ENDINGS, save, teach, teach_to_call, tiny_qwen2
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -37,63 +39,17 @@ def tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
-def tiny_qwen2(tokenizer):
-    """A Qwen2 model with random weights: two layers of width 32."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen2ForCausalLM(config)
-
-
 @pytest.fixture(scope="session")
 def tiny_model_path(tmp_path_factory, tokenizer):
     """Folder of a tiny Qwen2 model with random weights and its tokenizer."""
     return save(tiny_qwen2(tokenizer), tokenizer, tmp_path_factory.mktemp("model") / "tiny-qwen2")
 
 
-def teach(model, tokenizer, endings, actions, with_endings=True):
-    """Have the model write each of the actions behind each of the endings, at any position."""
-    import torch
-
-    texts = [ending + action for ending in endings for action in actions]
-    batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
-    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-    if not with_endings:
-        for row, text in zip(labels, texts, strict=True):
-            row[: max(len(tokenizer(ending)["input_ids"]) for ending in endings if text.startswith(ending))] = -100
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(150):
-        # Positions differ at every step, because rollouts act at any position.
-        positions = torch.arange(labels.shape[1]) + torch.randint(0, 400, (len(texts), 1))
-        model(**batch, position_ids=positions, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def save(model, tokenizer, path):
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return str(path)
-
-
 @pytest.fixture(scope="session")
 def searching_model_path(tmp_path_factory, tokenizer):
     """Folder of a tiny Qwen2 model that has learned to search, to answer well and badly, and to do neither."""
     model = tiny_qwen2(tokenizer)
-    actions = ["<search> France </search>", "<search> Rome </search>", "<answer> Paris </answer>"]
-    actions += ["<answer> Rome </answer>", "hm<|im_end|>"]
-    teach(model, tokenizer, ["?\n", "</information>\n\n", "try again.\n"], actions)
+    teach(model, tokenizer, TAG_ENDINGS, TAG_ACTIONS)
     return save(model, tokenizer, tmp_path_factory.mktemp("model") / "searching-qwen2")
 
 
@@ -108,23 +64,8 @@ def chat_tokenizer():
 @pytest.fixture(scope="session")
 def chat_model_path(tmp_path_factory, chat_tokenizer):
     """Folder of a tiny Qwen2 model that has learned to call the search well and badly, and to answer."""
-    from tspo_trl.chat_protocol import ChatToolProtocol
-
     model = tiny_qwen2(chat_tokenizer)
-    call = '<tool_call>\n{{"name": "{}", "arguments": {}}}\n</tool_call>'
-    france, rome = call.format("search", '{"query": "France"}'), call.format("search", '{"query": "Rome"}')
-    actions = [france, f"{france}\n{rome}", call.format("browse", "{}"), call.format("search", "Rome"), ""]
-    actions += ["<answer> Paris </answer>", "<answer> Rome </answer>"]
-    protocol = ChatToolProtocol(chat_tokenizer)
-    prompt = chat_tokenizer.apply_chat_template(
-        protocol.prompt("What is the capital of France?"),
-        tools=protocol.tools,
-        add_generation_prompt=True,
-        tokenize=False,
-    )
-    endings = ["</tool_response><|im_end|>\n", "</answer>.<|im_end|>\n"]
-    endings = [prompt, *(f"{prompt}{ending}<|im_start|>assistant\n" for ending in endings)]
-    teach(model, chat_tokenizer, endings, [f"{action}<|im_end|>" for action in actions], False)
+    teach_to_call(model, chat_tokenizer)
     return save(model, chat_tokenizer, tmp_path_factory.mktemp("model") / "chat-qwen2")
 
 

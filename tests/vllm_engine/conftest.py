@@ -5,7 +5,11 @@ import os
 
 import pytest
 
+from ..tiny_models import TAG_ACTIONS, TAG_ENDINGS, save, teach_to_call, tiny_qwen2
 from .vllm_server import free_port, serving_vllm
+
+# Heads of width 32: vLLM on a CPU has no narrower ones.
+FOR_VLLM = {"num_attention_heads": 1, "num_key_value_heads": 1, "max_position_embeddings": 2048}
 
 # One gigabyte holds far more keys and values than these models need; vLLM would take half of the machine's memory.
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -22,29 +26,13 @@ def tokenizer(tokenizer):
 
 @pytest.fixture(scope="session")
 def searching_model_path(tmp_path_factory, tokenizer):
-    """As the fixture that it replaces, but with heads of width 32: vLLM on a CPU has no narrower ones."""
+    """As the fixture that it replaces, for vLLM: it attends to more, so it learns behind the text of prompts."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
 
     from tspo_trl.protocol import TagProtocol
 
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        max_position_embeddings=2048,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = Qwen2ForCausalLM(config)
-    actions = ["<search> France </search>", "<search> Rome </search>", "<answer> Paris </answer>"]
-    actions += ["<answer> Rome </answer>", "hm<|im_end|>"]
-    endings = ["?\n", "</information>\n\n", "try again.\n"]
-    texts = [ending + action for ending in endings for action in actions]
+    model = tiny_qwen2(tokenizer, **FOR_VLLM)
+    texts = [ending + action for ending in TAG_ENDINGS for action in TAG_ACTIONS]
     batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     prompt = tokenizer(TagProtocol().prompt("What is the capital of France?"), return_tensors="pt")["input_ids"]
@@ -63,10 +51,15 @@ def searching_model_path(tmp_path_factory, tokenizer):
         ).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    path = tmp_path_factory.mktemp("model") / "searching-qwen2"
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return str(path)
+    return save(model, tokenizer, tmp_path_factory.mktemp("model") / "searching-qwen2")
+
+
+@pytest.fixture(scope="session")
+def chat_model_path(tmp_path_factory, chat_tokenizer):
+    """As the fixture that it replaces, with such heads."""
+    model = tiny_qwen2(chat_tokenizer, **FOR_VLLM)
+    teach_to_call(model, chat_tokenizer)
+    return save(model, chat_tokenizer, tmp_path_factory.mktemp("model") / "chat-qwen2")
 
 
 @pytest.fixture(scope="session")
