@@ -11,6 +11,7 @@ from trl.chat_template_utils import (
     add_response_schema,
     get_training_chat_template,
     is_chat_template_prefix_preserving,
+    qwen3_template,
     supports_tool_calling,
 )
 from trl.generation.vllm_client import VLLMClient
@@ -169,6 +170,13 @@ def test_function_of_chat_templates_takes_a_tokenizer_by_position(function):
 
 def test_responses_are_parsed_with_a_template_and_what_stands_before_them(chat_tokenizer):
     assert {"response", "schema", "prefix"} <= set(parameters(chat_tokenizer.parse_response))
+
+
+def test_response_template_may_be_compiled_beforehand():
+    from transformers.utils.chat_parsing.response_templates import load_response_template
+
+    compiled = load_response_template(qwen3_template)
+    assert load_response_template(compiled) is compiled
 
 
 def test_epochs_are_run_with_the_checkpoint_by_name():

@@ -62,7 +62,7 @@ class ChatFormat:
         self._tool_name = tool_name
         self._chat_template_kwargs = chat_template_kwargs
         self.turn_ending = str(tokenizer.eos_token)
-        self._response_template = _lenient(_response_template(tokenizer))
+        self._response_template = _compiled(_lenient(_response_template(tokenizer)))
         self.chat_template = _prefix_preserving_template(tokenizer)
         self._prefix = self._render([_USER], add_generation_prompt=True)
         self._tool_frames: dict[int, list[str]] = {}
@@ -200,6 +200,13 @@ def _lenient(response_template: dict[str, Any]) -> dict[str, Any]:
     if calls.get("content") == "json":
         calls["content_args"] = {**calls.get("content_args", {}), "allow_non_json": True}
     return template
+
+
+def _compiled(response_template: dict[str, Any]) -> Any:
+    """The response template as the parser uses it: it would compile it anew for every turn."""
+    from transformers.utils.chat_parsing.response_templates import load_response_template  # not before 5.13
+
+    return load_response_template(response_template)
 
 
 def _prefix_preserving_template(tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -129,7 +129,9 @@ class ChatToolProtocol:
         Returns:
             [`~tspo_trl.protocol.ParsedAction`]
         """
-        message = self._format.read(text)
+        return self._action(self._format.read(text), is_complete)
+
+    def _action(self, message: dict[str, Any], is_complete: bool) -> ParsedAction:
         calls = [self._read_call(call) for call in message.get("tool_calls", [])]
         # What begins like a call and is none in the parser's eyes.
         calls += [Call(None, _UNREADABLE)] * message["content"].count(self._format.call_marker)
@@ -188,9 +190,10 @@ class ChatToolProtocol:
         """
         messages: list[dict[str, Any]] = []
         for turn in trajectory.turns:
-            calls = self.parse(turn.text).calls
-            is_sound = all(call.query is not None for call in calls)
-            message = self._format.read(turn.text) if is_sound else {"content": turn.text}
+            message = self._format.read(turn.text)
+            calls = self._action(message, is_complete=True).calls
+            if any(call.query is None for call in calls):
+                message = {"content": turn.text}
             messages.append({"role": "assistant", **message})
             if turn.feedback is not None:
                 messages += self._feedback_messages(turn.feedback, len(calls))
