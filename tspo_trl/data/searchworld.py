@@ -69,12 +69,12 @@ class SearchWorld:
     Args:
         seed (`int`, *optional*, defaults to `0`):
             Seed of everything random.
-        num_people (`int`, *optional*, defaults to `1500`):
-            Number of people, 20 to 6400.
-        num_places (`int`, *optional*, defaults to `400`):
-            Number of places, 20 to 1600.
-        num_works (`int`, *optional*, defaults to `400`):
-            Number of works, 20 to 1600.
+        num_people (`int`, *optional*, defaults to `500`):
+            Number of people, 20 to 1024.
+        num_places (`int`, *optional*, defaults to `200`):
+            Number of places, 20 to 400.
+        num_works (`int`, *optional*, defaults to `200`):
+            Number of works, 20 to 400.
         num_train_questions (`int`, *optional*, defaults to `2000`):
             Number of training questions, as many of one hop as of two and of three.
         num_test_questions (`int`, *optional*, defaults to `240`):
