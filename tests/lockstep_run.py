@@ -93,6 +93,7 @@ def main(loop, model_path, index_path, output):
     questions = [f"question number {2 * rank + i}" for i in range(2)]
     prompts = questions if loop == "ours" else [[{"role": "user", "content": text}] for text in questions]
     trainer.model.train()
+    Path(output, f"started_{rank}").touch()
     completion_ids = trainer._generate(prompts)[1]
     texts = [trainer._tokenizer.decode(ids) for ids in completion_ids]
     gather_object([rank])  # nobody leaves before the others are done

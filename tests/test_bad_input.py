@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset, IterableDataset
 from trl import GRPOConfig
 
-from tspo_trl import TSPOConfig, TSPOTrainer
+from tspo_trl import TagProtocol, TSPOConfig, TSPOTrainer
 
 GOOD_ROW = {"question": "What is the capital of France?", "golden_answers": ["Paris"]}
 
@@ -142,3 +142,18 @@ def test_question_without_golden_answers_trains_as_grpo_and_warns_once(make_trai
     assert caplog.text.count("has no `golden_answers`") == 1
     assert "tspo/near_miss" not in trainer.state.log_history[0]
     assert "rollout/turns" in trainer.state.log_history[0]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "what"),
+    [(TagProtocol, "which is a class"), ("tags", "which has no prompt, parse, feedback, messages")],
+)
+def test_what_is_no_protocol_is_refused(tmp_path, protocol, what):
+    with pytest.raises(TypeError, match=rf"`protocol` is .*{what}.* Pass an object such as `TagProtocol\(\)`"):
+        build(tmp_path, protocol=protocol)
+
+
+def test_protocol_without_retriever_is_refused(tmp_path):
+    dataset = Dataset.from_list([{"prompt": "a"}])
+    with pytest.raises(ValueError, match=r"`protocol` is .* but there is no `retriever`"):
+        build(tmp_path, retriever=None, dataset=dataset, reward_funcs=len, protocol=TagProtocol())

@@ -66,3 +66,11 @@ def test_variables_of_the_chat_template_are_the_same_in_prompt_and_feedback(chat
     protocol = ChatToolProtocol(chat_tokenizer, chat_template_kwargs={"enable_thinking": False})
     with pytest.raises(ValueError, match=r"`chat_template_kwargs` is None .* and {'enable_thinking': False} in `pro"):
         chat_trainer(trainer_kwargs={"protocol": protocol})
+
+
+def test_prompt_is_rendered_with_the_protocols_template(chat_trainer, chat_tokenizer):
+    protocol = ChatToolProtocol(chat_tokenizer)
+    protocol.chat_template = "{% for message in messages %}{{ message.content }} so{% endfor %}"
+    trainer = chat_trainer(trainer_kwargs={"protocol": protocol})
+    (prompt,) = trainer._prompt_ids([trainer._prompt("Who?")])
+    assert trainer._tokenizer.decode(prompt).endswith("Question: Who? so")

@@ -1,5 +1,7 @@
 """Feedback as tokens: whole where it fits, otherwise cut in its bodies only."""
 
+import copy
+
 import pytest
 
 from tspo_trl.feedback import encode_feedback, frame_length
@@ -56,3 +58,34 @@ def test_several_bodies_share_what_is_left(tokenizer, lengths, room, expected):
 def test_feedback_whose_frames_do_not_fit_has_no_ids(tokenizer):
     parts = [part("Paris"), part("Rome")]
     assert encode_feedback(parts, tokenizer, frame_length(parts, tokenizer) - 1) == ([], parts)
+
+
+def test_no_token_of_a_sequences_beginning_stands_in_a_feedback(tokenizer):
+    """Llama's tokenizer adds one to every text."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    beginning = PreTrainedTokenizerFast(
+        tokenizer_object=copy.deepcopy(tokenizer.backend_tokenizer), bos_token="<|endoftext|>", eos_token="<|im_end|>"
+    )
+    token = ("<|endoftext|>", tokenizer.convert_tokens_to_ids("<|endoftext|>"))
+    beginning.backend_tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[token])
+    assert beginning("Paris")["input_ids"][0] == token[1]
+    for room in (100, frame_length([part("")], tokenizer) + 2):
+        ids, _ = encode_feedback([part("Paris is nice")], beginning, room)
+        assert token[1] not in ids
+
+
+def test_tags_that_are_special_tokens_stay_in_the_text(tokenizer):
+    special = copy.deepcopy(tokenizer)
+    special.add_special_tokens({"additional_special_tokens": ["<answer>"]})
+    (kept,) = encode_feedback([part("<answer> x" * 9)], special, frame_length([part("")], special) + 4)[1]
+    assert kept.body.startswith("<answer> x")
+
+
+def test_feedback_that_fits_to_the_token_is_not_taken_apart(tokenizer):
+    """Encoded in parts, a text may have other tokens."""
+    parts = [part("aris", opening="<information>P")]
+    ids, _ = encode_feedback(parts, tokenizer, length(tokenizer, parts[0].text))
+    assert ids == tokenizer(parts[0].text)["input_ids"]
+    assert len(encode_feedback(parts, tokenizer, frame_length(parts, tokenizer) + 4)[0]) >= len(ids)

@@ -88,12 +88,14 @@ def test_inert_prompts_leave_no_token_in_a_rollout(tokenizer, retriever):
     assert first[0].completion_ids == tokenizer(ANSWER)["input_ids"]
 
 
-def trainer(num_processes=2, use_vllm=False, mode="colocate", tensor_parallel=1, is_zero3=False, is_fsdp=False):
+def trainer(
+    num_processes=2, use_vllm=False, mode="colocate", tensor_parallel=1, sleeps=False, is_zero3=False, is_fsdp=False
+):
     return SimpleNamespace(
         accelerator=SimpleNamespace(num_processes=num_processes),
         use_vllm=use_vllm,
         vllm_mode=mode,
-        vllm_generation=SimpleNamespace(tensor_parallel_size=tensor_parallel),
+        vllm_generation=SimpleNamespace(tensor_parallel_size=tensor_parallel, enable_sleep_mode=sleeps),
         _dist=SimpleNamespace(is_zero3=is_zero3, is_fsdp=is_fsdp),
     )
 
@@ -107,7 +109,10 @@ def trainer(num_processes=2, use_vllm=False, mode="colocate", tensor_parallel=1,
         ({"use_vllm": True, "tensor_parallel": 2}, True),
         ({"is_zero3": True}, True),
         ({"is_fsdp": True}, True),
-        ({"is_zero3": True, "use_vllm": True}, False),  # each process has an engine of its own
+        ({"is_zero3": True, "use_vllm": True}, False),  # each process has an engine of its own,
+        ({"is_zero3": True, "use_vllm": True, "sleeps": True}, True),  # but waking it up takes weights from all
+        ({"is_fsdp": True, "use_vllm": True, "sleeps": True}, True),
+        ({"use_vllm": True, "sleeps": True}, False),
         ({"num_processes": 1, "use_vllm": True, "mode": "server"}, False),
     ],
 )
@@ -123,20 +128,31 @@ def run_script(loop, model_path, index_path, output, timeout):
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "loop", ["ours", pytest.param("trl", marks=pytest.mark.xfail(strict=True, reason="TRL 1.16's loop: pull 6673"))]
-)
-def test_two_processes_with_unequal_turns_get_their_own_completions(
-    loop, searching_model_path, chat_model_path, index_path, tmp_path
-):
-    """TRL's own code gathers the prompts of two real processes for a server and hands out its completions."""
-    model_path = searching_model_path if loop == "ours" else chat_model_path
+def answers_of_two_processes(loop, model_path, index_path, output):
+    """What each process was answered; `None` where it came to no end."""
     try:
-        result = run_script(loop, model_path, index_path, tmp_path, timeout=120)
-    except subprocess.TimeoutExpired:
-        pytest.fail("The processes wait for each other for ever.")
-    assert result.returncode == 0, result.stderr[-3000:]
-    for rank in (0, 1):
-        answers = json.loads((tmp_path / f"rank_{rank}.json").read_text(encoding="utf-8"))
-        assert answers == [f"answer of question {2 * rank}", f"answer of question {2 * rank + 1}"]
+        result = run_script(loop, model_path, index_path, output, timeout=120)
+        errors = result.stderr
+    except subprocess.TimeoutExpired as error:
+        errors = (error.stderr or b"").decode()
+    assert all((output / f"started_{rank}").is_file() for rank in (0, 1)), errors[-3000:]
+    paths = [output / f"rank_{rank}.json" for rank in (0, 1)]
+    return [json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None for path in paths]
+
+
+OWN_ANSWERS = [
+    ["answer of question 0", "answer of question 1"],
+    ["answer of question 2", "answer of question 3"],
+]
+
+
+@pytest.mark.slow
+def test_two_processes_with_unequal_turns_get_their_own_completions(searching_model_path, index_path, tmp_path):
+    """TRL's own code gathers the prompts of two real processes for a server, and hands out its completions."""
+    assert answers_of_two_processes("ours", searching_model_path, index_path, tmp_path) == OWN_ANSWERS
+
+
+@pytest.mark.slow
+def test_trls_own_tool_loop_loses_step(chat_model_path, index_path, tmp_path):
+    """Why we keep it (huggingface/trl pull 6673): once this fails, TRL does so itself."""
+    assert answers_of_two_processes("trl", chat_model_path, index_path, tmp_path) != OWN_ANSWERS

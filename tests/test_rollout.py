@@ -3,7 +3,7 @@
 import pytest
 
 from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import RolloutLimits, RolloutLoop, trajectory_of_generation
+from tspo_trl.rollout import RolloutLimits, RolloutLoop, least_feedback_length, trajectory_of_generation
 
 QUESTION = "capital of France"
 
@@ -185,6 +185,39 @@ def test_end_of_sequence_token_is_kept_in_the_ids_and_not_in_the_text(tokenizer,
     (rollout,), _ = run(tokenizer, retriever, ["<answer> A </answer><|im_end|>"])
     assert rollout.completion_ids[-1] == tokenizer.eos_token_id
     assert rollout.turns[0].text == "<answer> A </answer>"
+
+
+def test_turn_may_end_with_any_of_several_end_of_sequence_tokens(tokenizer, retriever):
+    script = Script(tokenizer, ["<answer> A </answer><|endoftext|>"])
+    loop = RolloutLoop(tokenizer, retriever, TagProtocol(), limits(), [tokenizer.pad_token_id, tokenizer.eos_token_id])
+    (rollout,), _ = loop.run(script.prompts, script)
+    assert rollout.completion_ids[-1] == tokenizer.pad_token_id
+    assert rollout.turns[0].text == "<answer> A </answer>"
+
+
+def test_what_a_generator_returns_beyond_the_budget_is_dropped(tokenizer, retriever):
+    loop = RolloutLoop(tokenizer, retriever, TagProtocol(), limits(max_turn_length=2, max_turns=1))
+    (rollout,), _ = loop.run([[5]], lambda prompts, budgets: ([[7, 8, 9]], [[-1.0, -2.0, -3.0]]))
+    first = rollout.turns[0]
+    assert rollout.completion_ids[slice(*first.token_span)] == [7, 8]
+    assert rollout.logprobs[slice(*first.token_span)] == [-1.0, -2.0]
+
+
+def test_passages_beyond_top_k_are_not_shown(tokenizer, retriever):
+    class Generous(Recorder):
+        def search(self, queries, k):
+            return super().search(queries, k + 1)
+
+    script = ["<search> France </search>", "<answer> A </answer>"]
+    (rollout,), _ = run(tokenizer, Generous(retriever), script)
+    assert rollout.turns[0].evidence.count("Doc ") == 1
+
+
+def test_least_feedback_budget_holds_one_token_of_a_passage(tokenizer, retriever):
+    least = least_feedback_length(TagProtocol(), tokenizer)
+    script = ["<search> France </search>", "<answer> A </answer>"]
+    (rollout,), _ = run(tokenizer, retriever, script, max_feedback_length=least)
+    assert len(tokenizer(rollout.turns[0].evidence)["input_ids"]) == 1
 
 
 def test_log_probabilities_stay_aligned_with_the_ids(tokenizer, retriever):

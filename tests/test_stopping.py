@@ -73,3 +73,18 @@ def test_generate_is_the_models_own_again_behind_a_failure(model, any_tokenizer)
     with suppress(RuntimeError), stop_generation(model, turn_end):
         raise RuntimeError("generation failed")
     assert "generate" not in vars(model)
+
+
+def test_generate_that_the_model_was_given_stays(model):
+    """FSDP gives a model a `generate` of its own, which gathers the weights."""
+    model.generate = given = lambda **kwargs: kwargs
+    with stop_generation(model, TurnEnd(None, [1])):
+        assert "stopping_criteria" in model.generate()
+    assert model.generate is given
+
+
+def test_turns_without_stop_strings_end_at_their_budget():
+    turn_end = TurnEnd(None, [1, 2])
+    assert turn_end(torch.zeros(2, 1), None).tolist() == [True, False]
+    assert turn_end(torch.zeros(2, 2), None).tolist() == [True, True]
+    assert turn_end.cut([[5, 0], [6, 7]]) == [[5], [6, 7]]

@@ -239,3 +239,13 @@ def test_batch_used_for_several_steps_is_in_one_trajectory_file(make_trainer, tm
     make_trainer(max_steps=4, num_iterations=2).train()
     files = sorted((tmp_path / "out" / "trajectories").iterdir())
     assert [file.name for file in files] == ["step_000001.jsonl", "step_000003.jsonl"]
+
+
+def test_rollouts_keep_to_the_context_and_the_end_tokens_of_the_model(make_trainer, searching_model_path):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(searching_model_path, max_position_embeddings=777)
+    model.generation_config.eos_token_id = [1, 7]
+    loop = make_trainer(model=model).rollout_loop
+    assert loop.limits.max_context_length == 777
+    assert {1, 7} <= set(loop.eos_token_ids)

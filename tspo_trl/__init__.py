@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .chat_protocol import ChatToolProtocol
     from .config import TSPOConfig
-    from .protocol import TagProtocol
+    from .protocol import SearchProtocol, TagProtocol
     from .trainer import TSPOTrainer
 
 __version__ = "0.1.0"
-__all__ = ["ChatToolProtocol", "TSPOConfig", "TSPOTrainer", "TagProtocol", "__version__"]
+__all__ = ["ChatToolProtocol", "SearchProtocol", "TSPOConfig", "TSPOTrainer", "TagProtocol", "__version__"]
 
 _MODULES = {
     "ChatToolProtocol": "chat_protocol",
     "TSPOConfig": "config",
     "TSPOTrainer": "trainer",
+    "SearchProtocol": "protocol",
     "TagProtocol": "protocol",
 }
 

@@ -3,7 +3,7 @@
 With a vLLM server the main process generates for all and hands each process its share by position; with tensor
 parallelism several processes are one engine; with ZeRO-3 and FSDP a layer's weights are gathered from all. A process
 that stopped generating would leave the others waiting for ever, and one that brings fewer prompts would be handed
-another's completions (ours; TRL 1.16's own tool loop does neither).
+another's completions. (Ours: TRL 1.16's own tool loop does not keep step.)
 """
 
 from typing import Any
@@ -26,10 +26,13 @@ def is_generation_collective(trainer: GRPOTrainer) -> bool:
     own: Any = trainer
     if own.accelerator.num_processes == 1:
         return False
+    is_sharded = bool(own._dist.is_zero3 or own._dist.is_fsdp)
     if own.use_vllm:
-        # In server mode weights are synchronised and prompts gathered; a colocated engine may span processes.
-        return bool(own.vllm_mode == "server" or own.vllm_generation.tensor_parallel_size > 1)
-    return bool(own._dist.is_zero3 or own._dist.is_fsdp)
+        if own.vllm_mode == "server" or own.vllm_generation.tensor_parallel_size > 1:
+            return True
+        # An engine that slept is sent the weights again with every request.
+        return is_sharded and bool(own.vllm_generation.enable_sleep_mode)
+    return is_sharded
 
 
 def most_rollouts(trainer: GRPOTrainer, count: int) -> int:

@@ -7,7 +7,7 @@ the next turn, a protocol for their meaning and a retriever for passages.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -147,6 +147,8 @@ class RolloutLoop:
             Reads actions and writes feedback.
         limits ([`RolloutLimits`]):
             Budgets.
+        eos_token_ids (collection of `int`, *optional*):
+            Tokens that end a turn, the tokenizer's own end-of-sequence token by default.
 
     Raises:
         ValueError: `max_feedback_length` cannot hold the protocol's own tags and one token of a passage.
@@ -158,11 +160,13 @@ class RolloutLoop:
         retriever: Retriever,
         protocol: SearchProtocol,
         limits: RolloutLimits,
+        eos_token_ids: Collection[int] | None = None,
     ):
         self.tokenizer = tokenizer
         self.retriever = retriever
         self.protocol = protocol
         self.limits = limits
+        self.eos_token_ids = [tokenizer.eos_token_id] if eos_token_ids is None else eos_token_ids
         needed = least_feedback_length(protocol, tokenizer)
         if limits.max_feedback_length < needed:
             raise ValueError(
@@ -301,7 +305,7 @@ class RolloutLoop:
         )
 
     def _has_end(self, ids: list[int]) -> bool:
-        return bool(ids) and ids[-1] == self.tokenizer.eos_token_id
+        return bool(ids) and ids[-1] in self.eos_token_ids
 
     def _decode_turn(self, ids: list[int]) -> str:
         return decode(self.tokenizer, ids[:-1] if self._has_end(ids) else ids)

@@ -6,12 +6,13 @@ padding cannot be told from what the model wrote when the pad token is a token t
 """
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, StopStringCriteria
+
+from .replacing import replaced_method
 
 
 class TurnEnd(StoppingCriteria):
@@ -56,8 +57,7 @@ class TurnEnd(StoppingCriteria):
         return [ids[:length] for length, ids in zip(lengths, completion_ids, strict=True)]
 
 
-@contextmanager
-def stop_generation(model: Any, criterion: StoppingCriteria) -> Iterator[None]:
+def stop_generation(model: Any, criterion: StoppingCriteria) -> AbstractContextManager[None]:
     """
     Have every `model.generate` in the context use a stopping criterion.
 
@@ -67,8 +67,5 @@ def stop_generation(model: Any, criterion: StoppingCriteria) -> Iterator[None]:
         criterion ([`~transformers.StoppingCriteria`]):
             The criterion.
     """
-    model.generate = functools.partial(model.generate, stopping_criteria=StoppingCriteriaList([criterion]))
-    try:
-        yield
-    finally:
-        del model.generate  # the class's method shows again
+    generate = functools.partial(model.generate, stopping_criteria=StoppingCriteriaList([criterion]))
+    return replaced_method(model, "generate", generate)

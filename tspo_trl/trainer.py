@@ -85,8 +85,10 @@ class TSPOTrainer(ResumableTrainer):
             `tools`, ...
 
     Raises:
-        ValueError: An argument, a budget or a dataset cannot work; raised before the model loads.
-        TypeError: `args` is a [`~trl.GRPOConfig`] where a [`TSPOConfig`] is needed.
+        ValueError: An argument, a budget or a dataset cannot work; raised before the model loads, but for a
+            `max_feedback_length` that cannot hold the protocol's own text, which only the tokenizer tells.
+        TypeError: `args` is a [`~trl.GRPOConfig`] where a [`TSPOConfig`] is needed, or `retriever` or `protocol` is
+            none.
     """
 
     args: TSPOConfig
@@ -161,7 +163,7 @@ class TSPOTrainer(ResumableTrainer):
             top_k=args.search_top_k,
             max_context_length=self._context_length(),
         )
-        self.rollout_loop = RolloutLoop(self._tokenizer, retriever, self.protocol, limits)
+        self.rollout_loop = RolloutLoop(self._tokenizer, retriever, self.protocol, limits, self.eos_token_ids)
         self.rollout_func = self._run_rollouts
         # TRL takes a completion without an end-of-sequence token for truncated, but an answer needs none. Truncated
         # rollouts are masked in `_run_rollouts`.
@@ -174,10 +176,10 @@ class TSPOTrainer(ResumableTrainer):
         # Processes that generate together keep step; others need not wait for each other.
         self._most_rollouts = partial(most_rollouts, self) if is_generation_collective(self) else int
 
-    def _context_length(self) -> int:
-        """Tokens that the generation backend can hold."""
+    def _context_length(self) -> int | None:
+        """Tokens that the generation backend can hold, if that is known."""
         if not self.use_vllm:
-            return int(self.model.config.get_text_config().max_position_embeddings)
+            return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if self.vllm_mode == "colocate":
             return int(self.vllm_generation.llm.llm_engine.model_config.max_model_len)
         client = self.vllm_generation.vllm_client if self.accelerator.is_main_process else None

@@ -79,7 +79,7 @@ def check_arguments(
             )
         return
     check_generation(args, retriever, has_golden_answers, generation)
-    _check_template_variables(args, protocol)
+    _check_protocol(args, retriever, protocol)
     for name, dataset in named_datasets(train_dataset, eval_dataset):
         check_dataset(
             dataset,
@@ -191,8 +191,19 @@ def check_generation(
         )
 
 
-def _check_template_variables(args: TSPOConfig, protocol: SearchProtocol | None) -> None:
-    """The prompt is rendered with the configuration's variables, feedback with the protocol's."""
+def _check_protocol(args: TSPOConfig, retriever: Retriever | None, protocol: SearchProtocol | None) -> None:
+    if protocol is None:
+        return
+    if retriever is None:
+        raise ValueError(
+            f"`protocol` is {protocol!r}, but there is no `retriever`. Pass one, or leave `protocol` out."
+        )
+    needed = [name for name in vars(SearchProtocol) if not name.startswith("_")] + list(SearchProtocol.__annotations__)
+    missing = [name for name in dict.fromkeys(needed) if not hasattr(protocol, name)]
+    if isinstance(protocol, type) or missing:
+        what = "which is a class" if isinstance(protocol, type) else f"which has no {', '.join(missing)}"
+        raise TypeError(f"`protocol` is {protocol!r}, {what}. Pass an object such as `TagProtocol()`.")
+    # The prompt is rendered with the configuration's variables, feedback with the protocol's.
     own = getattr(protocol, "chat_template_kwargs", None)
     if own is not None and own != (args.chat_template_kwargs or {}):
         raise ValueError(

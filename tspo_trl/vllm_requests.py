@@ -8,21 +8,22 @@ the completion short instead).
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from trl.generation.vllm_generation import VLLMGeneration
 
+from .replacing import replaced_method
+
 # As many as TRL's client keeps connections for.
 _MAX_CONCURRENT_REQUESTS = 64
 
 
-@contextmanager
-def request_budgets(vllm_generation: VLLMGeneration, budgets: list[int]) -> Iterator[None]:
+def request_budgets(vllm_generation: VLLMGeneration, budgets: list[int]) -> AbstractContextManager[None]:
     """
     Have every `vllm_generation.generate` in the context ask for its own number of tokens for each prompt.
 
@@ -39,21 +40,16 @@ def request_budgets(vllm_generation: VLLMGeneration, budgets: list[int]) -> Iter
         ValueError: `generate` is called with another number of prompts than there are budgets.
     """
     owner: Any
+    generate: Callable[..., Any]
     if vllm_generation.mode == "server":
         all_budgets = gather_object(budgets)
-        if not vllm_generation.accelerator.is_main_process:  # only the main process has a client
-            yield
-            return
-        owner = vllm_generation.vllm_client
-        owner.generate = functools.partial(_generate_on_server, owner.generate, all_budgets)
+        if not vllm_generation.accelerator.is_main_process:
+            return nullcontext()  # only the main process has a client
+        owner, generate = vllm_generation.vllm_client, _generate_on_server
     else:
         all_budgets = _gather_over_tensor_parallel_group(vllm_generation, budgets)
-        owner = vllm_generation.llm
-        owner.generate = functools.partial(_generate_in_process, owner.generate, all_budgets)
-    try:
-        yield
-    finally:
-        del owner.generate  # the class's method shows again
+        owner, generate = vllm_generation.llm, _generate_in_process
+    return replaced_method(owner, "generate", functools.partial(generate, owner.generate, all_budgets))
 
 
 def _gather_over_tensor_parallel_group(vllm_generation: VLLMGeneration, budgets: list[int]) -> list[int]:
