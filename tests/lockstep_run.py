@@ -42,6 +42,9 @@ class ScriptedServer:
     def __init__(self, loop, tokenizer):
         self.loop, self.tokenizer = loop, tokenizer
 
+    def get_server_info(self):
+        return {"model_config": {"max_model_len": 4_000}}
+
     def generate(self, prompts, n, **kwargs):
         turns = [self.tokenizer(self.turn(self.tokenizer.decode(ids)))["input_ids"] for ids in prompts]
         turns = [[*ids, self.tokenizer.eos_token_id] for ids in turns]
