@@ -68,7 +68,7 @@ def one_engine():
     Has all trainers in colocate mode share one engine, because each takes long to load and a gigabyte.
 
     Every trainer sends its weights before it first generates. Options that TRL does not offer: eager mode saves the
-    compilation, statistics count the hits of the prefix cache, and in float32 rounding does not hide stale weights
+    compilation, and in float32 rounding does not hide stale weights
     (vLLM would make bfloat16 of it). All other options are TRL's.
     """
     from trl.generation import vllm_generation
@@ -78,7 +78,7 @@ def one_engine():
 
     def load(model, **options):
         if model not in engines:
-            engines[model] = LLM(model=model, **options, enforce_eager=True, disable_log_stats=False, dtype="float32")
+            engines[model] = LLM(model=model, **options, enforce_eager=True, dtype="float32")
         return engines[model]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -94,20 +94,23 @@ def test_engine_in_process_cuts_a_completion_where_its_context_ends(make_colocat
     assert len(ids) == 2048 - 2040
 
 
-def test_second_turn_reads_its_prompt_from_the_prefix_cache(make_colocate_trainer):
+def test_second_turn_reads_its_prompt_from_the_prefix_cache(make_colocate_trainer, monkeypatch):
     trainer = make_colocate_trainer()
     llm = trainer.vllm_generation.llm
     assert llm.llm_engine.vllm_config.cache_config.enable_prefix_caching
     block_size = llm.llm_engine.vllm_config.cache_config.block_size
+    generate, cached = llm.generate, []
 
-    def hits():
-        return sum(m.value for m in llm.get_metrics() if m.name == "vllm:prefix_cache_hits")
+    def watched(*args, **kwargs):
+        outputs = generate(*args, **kwargs)
+        cached.append([output.num_cached_tokens for output in outputs])
+        return outputs
 
+    monkeypatch.setattr(llm, "generate", watched)
     prompt = [5 + i % 300 for i in range(2 * block_size)]
     ids, _ = trainer._generate_turns([prompt], [3])
-    before = hits()
     trainer._generate_turns([prompt + ids[0] + [7, 8]], [3])
-    assert hits() - before == 2 * block_size
+    assert cached == [[0], [2 * block_size]]
 
 
 def score(trainer, rollouts):
