@@ -68,8 +68,8 @@ def one_engine():
     Has all trainers in colocate mode share one engine, because each takes long to load and a gigabyte.
 
     Every trainer sends its weights before it first generates. Options that TRL does not offer: eager mode saves the
-    compilation, and in float32 rounding does not hide stale weights
-    (vLLM would make bfloat16 of it). All other options are TRL's.
+    compilation, and in float32 rounding does not hide stale weights (vLLM would make bfloat16 of it). All others are
+    TRL's.
     """
     from trl.generation import vllm_generation
     from vllm import LLM
