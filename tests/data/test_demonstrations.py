@@ -37,8 +37,8 @@ def test_right_demonstration_searches_along_the_path_and_answers(world, generato
 def test_stopping_early_answers_with_the_name_before_the_answer(world, generator):
     question = question_of(world, 2)
     searched, answered = actions(demonstrate(world, question, "stops_early", generator))
-    assert searched == ("search", question["entities"][0])
-    assert answered == ("answer", question["entities"][1])
+    assert searched[:2] == ("search", question["entities"][0])
+    assert answered[:2] == ("answer", question["entities"][1])
 
 
 def test_stopping_early_on_one_hop_answers_with_the_question_s_own_name(world, generator):
