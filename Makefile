@@ -64,6 +64,7 @@ $(SLOW_INSTALLED): $(INSTALLED)
 	DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt deepspeed </dev/null
 	@touch $@
 
+# torch's CPU build is not on PyPI: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-vllm
 $(VLLM_INSTALLED): pyproject.toml constraints-vllm.txt tests/vllm_engine/cpu/pyproject.toml
 	"$(PYTHON)" -m venv .venv-vllm
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps -r constraints-vllm.txt </dev/null

@@ -27,8 +27,17 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from tspo_trl import TSPOConfig, TSPOTrainer
 from tspo_trl.chat_protocol import ChatToolProtocol
+from tspo_trl.checkpoints import last_complete_checkpoint
 from tspo_trl.data.questions import load_questions
-from tspo_trl.dry_run import DryRunArguments, check_run, planned_config, planned_launch
+from tspo_trl.dry_run import (
+    DryRunArguments,
+    Launch,
+    Report,
+    check_run,
+    leave_other_processes,
+    planned_config,
+    planned_launch,
+)
 from tspo_trl.protocol import SearchProtocol, TagProtocol
 from tspo_trl.rewards import exact_match_reward, f1_reward, format_reward
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
@@ -81,6 +90,14 @@ def make_protocol(name: str, tokenizer: PreTrainedTokenizerBase, training_args: 
     return ChatToolProtocol(tokenizer, chat_template_kwargs=training_args.chat_template_kwargs)
 
 
+def checkpoint_to_resume(training_args: TSPOConfig) -> str | None:
+    """`--resume_from_checkpoint true` resumes the last complete checkpoint, and begins where there is none."""
+    checkpoint = training_args.resume_from_checkpoint
+    if str(checkpoint).lower() == "true":  # a word on the command line
+        return last_complete_checkpoint(training_args.output_dir)
+    return checkpoint
+
+
 def main(
     script_args: ScriptArguments,
     retriever_args: RetrieverArguments,
@@ -110,7 +127,7 @@ def main(
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(training_args))
     trainer.save_model(training_args.output_dir)
     trainer.end()
 
@@ -124,17 +141,17 @@ def dry_run(
     """Check what `main` would do on the machines that it is planned for. Returns the exit code."""
     if int(os.environ.get("RANK", "0")) > 0:
         return 0  # one process of several speaks for all
-    launch = planned_launch(dry_run_args)
 
-    def read_config() -> TSPOConfig:
+    def read_config(launch: Launch) -> TSPOConfig:
+        leave_other_processes()  # the launch is known; the configuration would wait for them
         # Without a GPU the configuration would refuse bf16, which says nothing about the machine that trains.
         flags = sys.argv[1:] if torch.cuda.is_available() else [*sys.argv[1:], "--use_cpu"]
         parser = TrlParser((*ARGUMENTS, planned_config(launch.num_processes)))
         return parser.parse_args_and_config(flags)[-1]
 
     report = check_run(
+        lambda: planned_launch(dry_run_args),
         read_config,
-        launch,
         lambda tokenizer, training_args: make_protocol(script_args.protocol, tokenizer, training_args),
         train_file=script_args.train_file,
         eval_file=script_args.eval_file,
@@ -146,8 +163,17 @@ def dry_run(
     return report.exit_code
 
 
+def read_all_but_config() -> list:
+    """All arguments but the configuration, which depends on the number of processes."""
+    report = Report()
+    with report.section("Arguments"):
+        return TrlParser(ARGUMENTS).parse_args_and_config(return_remaining_strings=True)[:-1]
+    print(report)
+    sys.exit(report.exit_code)
+
+
 if __name__ == "__main__":
-    *some_args, _ = TrlParser(ARGUMENTS).parse_args_and_config(return_remaining_strings=True)
+    some_args = read_all_but_config()
     if some_args[2].dry_run:
         sys.exit(dry_run(*some_args))
     script_args, retriever_args, _, model_args, training_args = TrlParser(

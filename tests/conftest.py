@@ -129,3 +129,22 @@ def make_trainer(tmp_path, searching_model_path, retriever, dataset):
         return trainer_class(model=model, args=args, **{k: v for k, v in kwargs.items() if v is not None})
 
     return make
+
+
+@pytest.fixture
+def make_run(make_trainer, tmp_path):
+    """Builds a trainer of six steps that writes to a folder of the given name."""
+    from .training_runs.killable_run import QUESTIONS, length_reward
+
+    def make(folder, **changes):
+        settings = {
+            "max_steps": 6,
+            "per_device_train_batch_size": 8,
+            "save_strategy": "steps",
+            "save_steps": 1,
+            "output_dir": str(tmp_path / folder),
+        }
+        kwargs = {"train_dataset": QUESTIONS, "reward_funcs": length_reward}
+        return make_trainer(trainer_kwargs=kwargs, **{**settings, **changes})
+
+    return make

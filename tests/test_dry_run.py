@@ -1,78 +1,17 @@
 """The dry run finds what is wrong with a run, all of it, and loads no model."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from trl import ModelConfig
 
 from tspo_trl.chat_protocol import ChatToolProtocol
-from tspo_trl.dry_run import DryRunArguments, Report, check_run, planned_config
+from tspo_trl.dry_run import Report
 from tspo_trl.dry_run.launch import Launch
 from tspo_trl.dry_run.model_checks import longest_prompt
 from tspo_trl.protocol import TagProtocol
-from tspo_trl.search.arguments import RetrieverArguments
 
 from .chat_tokenizer import make_chat_tokenizer
-from .qwen_shapes import QWEN2_5_3B, save_without_weights
-
-ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def model_without_weights(tmp_path_factory, tokenizer):
-    return save_without_weights(tmp_path_factory.mktemp("qwen"), tokenizer, QWEN2_5_3B)
-
-
-@pytest.fixture
-def questions(tmp_path):
-    rows = [{"question": "What is the capital of France?", "golden_answers": ["Paris"]}] * 7
-    rows += [{"question": "Is Rome or Paris the capital of Italy?", "golden_answers": ["Rome"]}]
-    path = tmp_path / "questions.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
-
-
-def tags(tokenizer, args):
-    return TagProtocol()
-
-
-@pytest.fixture
-def check(tmp_path, model_without_weights, index_path, questions):
-    """Runs the checks of a small LoRA run that can start; `changes` go to the configuration."""
-
-    def run(launch=Launch(1, "single"), gpu=80, model=None, files=None, search=None, protocol=tags, **changes):  # noqa: B008
-        def read_config():
-            return planned_config(launch.num_processes)(
-                **{
-                    "output_dir": str(tmp_path / "out"),
-                    "per_device_train_batch_size": 4,
-                    "num_generations": 4,
-                    "use_cpu": True,
-                    "max_steps": 5,
-                    **changes,
-                }
-            )
-
-        model_args = {"model_name_or_path": model_without_weights, "use_peft": True, "dtype": "bfloat16"}
-        return check_run(
-            read_config,
-            launch,
-            protocol,
-            **{"train_file": questions, "eval_file": None, **(files or {})},
-            retriever_args=RetrieverArguments(**(search or {"index": str(index_path)})),
-            model_args=ModelConfig(**{**model_args, **(model or {})}),
-            dry_run_args=DryRunArguments(dry_run_gpu_memory=gpu),
-        )
-
-    return run
-
-
-def lines(report, section):
-    return "\n".join(report.sections[section])
+from .dry_runs import check_fixture, lines, model_fixture, questions_fixture, run_train  # noqa: F401
 
 
 def test_run_that_can_start_has_no_problem_although_there_are_no_weights(check):
@@ -180,6 +119,15 @@ def test_full_training_on_one_gpu_is_a_problem_where_adapters_are_none(check):
     assert "train adapters" in problem
 
 
+def test_rollouts_that_transformers_keeps_at_once_are_a_problem_without_vllm(check, tmp_path):
+    path = tmp_path / "many.jsonl"
+    path.write_text('{"question": "Who?", "golden_answers": ["I"]}\n' * 80, encoding="utf-8")
+    changes = {"steps_per_generation": 80, "files": {"train_file": str(path)}}
+    (problem,) = check(gpu=40, **changes).problems
+    assert "Generate with vLLM (`use_vllm`), or lower `steps_per_generation`" in problem
+    assert check(gpu=40, use_vllm=True, **changes).problems == []
+
+
 def test_share_of_vllm_that_cannot_hold_the_model_is_a_problem(check):
     (problem,) = check(gpu=24, use_vllm=True, vllm_gpu_memory_utilization=0.2).problems
     assert "vLLM's share (4.8 GiB) leaves room for about 0 cached tokens" in problem
@@ -252,12 +200,6 @@ def test_report_counts_its_problems_and_goes_on():
     assert report.problems == ["First: one"]
     assert "  1. First: one" in str(report)
     assert "Second\n  fine" in str(report)
-
-
-def run_train(*arguments):
-    command = [sys.executable, str(ROOT / "examples" / "train.py"), *map(str, arguments)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False, cwd=ROOT)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from tspo_trl.dry_run.memory import (
     cached_tokens,
     estimate_memory,
     gathered_bytes,
+    generation_bytes,
     gradient_bytes,
     head_bytes,
     optimizer_bytes,
@@ -121,6 +122,27 @@ def test_tiles_are_as_large_as_in_trl():
     from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
     assert (TILE_TOKENS, TILE_VOCABULARY) == (TOKEN_CHUNK_SIZE, _CHUNKED_LOGPROB_CHUNK_SIZE)
+
+
+def test_rollouts_that_transformers_generates_at_once_keep_keys_and_values():
+    # Keys and values of 4 layers x 5 in 2 bytes: 80 bytes a token.
+    assert generation_bytes(FULL, 100, 2) == 8000
+    # The recipe of the 3B model without vLLM: 8 x 40 rollouts of 4,533 tokens, each of 36,864 bytes.
+    generation = generation_bytes(model_shape(Qwen2Config(**QWEN2_5_3B)), 8 * 40 * 4533, 2)
+    assert generation == 320 * 4533 * 36_864
+    assert round(generation / GIB, 1) == 49.8
+
+
+def test_generation_takes_turns_with_learning():
+    assert MemoryEstimate(1, 2, 3, 4, 5, 6, 7, 0, False, generation=17).peak == RESERVED + 10 + 18
+    assert MemoryEstimate(1, 2, 3, 4, 5, 6, 7, 0, False, generation=19).peak == RESERVED + 10 + 19
+
+
+@pytest.mark.parametrize(("strategy", "value_bytes"), [("single", 4), ("zero2", 2)])
+def test_estimate_counts_keys_and_values_in_the_bytes_of_hidden_states(strategy, value_bytes):
+    common = {"tokens": 100, "checkpointing": True, "has_reference": False, "generation_tokens": 5000}
+    estimate = estimate_memory(FULL, Launch(1, strategy), FLOAT32, **common)
+    assert estimate.generation == generation_bytes(FULL, 5000, value_bytes)
 
 
 def test_vllm_caches_what_its_weights_leave():

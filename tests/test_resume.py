@@ -1,5 +1,6 @@
 """A run that was interrupted ends as if it had not been: real training, real checkpoints."""
 
+import importlib.util
 import json
 import logging
 import shutil
@@ -7,28 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from trl import TrlParser
 
-from tspo_trl.checkpoints import is_complete, last_complete_checkpoint
+from tspo_trl import TSPOConfig
 
+from .test_checkpoints import write_checkpoint
 from .training_runs.killable_run import QUESTIONS, length_reward
-
-
-@pytest.fixture
-def make_run(make_trainer, tmp_path):
-    """Builds a trainer of six steps that writes to a folder of the given name."""
-
-    def make(folder, **changes):
-        settings = {
-            "max_steps": 6,
-            "per_device_train_batch_size": 8,
-            "save_strategy": "steps",
-            "save_steps": 1,
-            "output_dir": str(tmp_path / folder),
-        }
-        kwargs = {"train_dataset": QUESTIONS, "reward_funcs": length_reward}
-        return make_trainer(trainer_kwargs=kwargs, **{**settings, **changes})
-
-    return make
 
 
 def trajectory_files(folder):
@@ -98,8 +83,89 @@ def test_rollouts_of_another_shape_are_not_used(make_run, tmp_path, caplog):
 
 def test_checkpoint_between_two_generations_alone_holds_rollouts(make_run, tmp_path):
     make_run("out", num_iterations=2, max_steps=2).train()
-    assert (tmp_path / "out" / "checkpoint-1" / "rollouts_0.pt").is_file()
-    assert not (tmp_path / "out" / "checkpoint-2" / "rollouts_0.pt").exists()
+    between, after = (saved_rollouts(tmp_path / "out" / f"checkpoint-{step}") for step in (1, 2))
+    assert len(between[0]["completion_ids"]) == 8
+    assert after is None
+
+
+def saved_rollouts(checkpoint):
+    return torch.load(checkpoint / "rollouts_0.pt", weights_only=True)["state"]["buffered_inputs"]
+
+
+@pytest.mark.parametrize(("max_steps", "logging_steps"), [(5, 2), (4, 3), (8, 3)])
+def test_last_trajectories_are_written_by_a_run_killed_after_its_last_checkpoint(
+    make_run, tmp_path, max_steps, logging_steps
+):
+    """The end of training logs, too: after four or eight steps, it is the end of an epoch as well."""
+    settings = {"max_steps": max_steps, "logging_steps": logging_steps}
+    make_run("whole", **settings).train()
+    keep_up_to(max_steps, tmp_path / "whole", tmp_path / "resumed")
+    last = f"step_{max_steps:06d}.jsonl"
+    (tmp_path / "resumed" / "trajectories" / last).unlink()
+    make_run("resumed", **settings).train(resume_from_checkpoint=True)
+    written = trajectory_files(tmp_path / "resumed")
+    assert last in written
+    assert written == trajectory_files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_rollouts_of_an_earlier_training_in_the_same_process_are_not_used(make_run, tmp_path, is_saved):
+    """Step 3 generates, and its rollouts are to serve for step 4: training resumed at step 2 has others."""
+    whole = make_run("whole", num_iterations=2)
+    whole.train()
+    keep_up_to(2, tmp_path / "whole", tmp_path / "resumed")
+    if not is_saved:
+        (tmp_path / "resumed" / "checkpoint-2" / "rollouts_0.pt").unlink()
+    resumed = make_run("resumed", num_iterations=2)
+    resumed.args.max_steps = 3
+    resumed.args.save_strategy = "no"
+    resumed.train()
+    resumed.args.max_steps = 6
+    resumed.train(resume_from_checkpoint=str(tmp_path / "resumed" / "checkpoint-2"))
+    assert_equal_parameters(resumed, whole)
+
+
+def test_run_begun_anew_in_the_same_process_generates_anew(make_run, tmp_path):
+    trainer = make_run("out", num_iterations=2, max_steps=1)
+    trainer.train()
+    (tmp_path / "out" / "trajectories" / "step_000001.jsonl").unlink()
+    trainer.train()
+    assert "step_000001.jsonl" in trajectory_files(tmp_path / "out")
+
+
+def test_without_its_rollouts_a_run_generates_at_once_and_again_with_the_next_questions(make_run, tmp_path):
+    """Step 2 lacks the rollouts of step 1, and does not use those of step 5 that an earlier training in the same
+    process left. Step 3 has other questions, as if step 2 had not generated."""
+    trainer = make_run("out", num_iterations=2)
+    trainer.train()
+    for step in range(2, 7):
+        shutil.rmtree(tmp_path / "out" / f"checkpoint-{step}")
+    questions = {name: {json.loads(line)["question"] for line in text.splitlines()}
+                 for name, text in trajectory_files(tmp_path / "out").items()}  # fmt: skip
+    shutil.rmtree(tmp_path / "out" / "trajectories")
+    (tmp_path / "out" / "checkpoint-1" / "rollouts_0.pt").unlink()
+    trainer.train(resume_from_checkpoint=True)
+    resumed = {name: {json.loads(line)["question"] for line in text.splitlines()}
+               for name, text in trajectory_files(tmp_path / "out").items()}  # fmt: skip
+    assert resumed.pop("step_000002.jsonl") == questions.pop("step_000001.jsonl")
+    assert resumed == questions
+
+
+def test_rollouts_are_not_used_where_the_dataset_is_begun_again(make_run, tmp_path):
+    make_run("out", num_iterations=2, max_steps=1).train()
+    trainer = make_run("out", num_iterations=2, max_steps=2, ignore_data_skip=True)
+    trainer.train(resume_from_checkpoint=True)
+    assert "step_000002.jsonl" in trajectory_files(tmp_path / "out")
+
+
+def test_epochs_are_counted_in_steps_of_the_resumed_run(make_run, tmp_path, monkeypatch):
+    """Four steps of two questions were an epoch. In steps of one question they are half of one."""
+    make_run("out", max_steps=4).train()
+    trainer = make_run("out", max_steps=5, per_device_train_batch_size=4)
+    trainer.train(resume_from_checkpoint=True)
+    (record, *_) = trajectory_files(tmp_path / "out")["step_000005.jsonl"].splitlines()
+    order = [QUESTIONS[row]["question"] for row in dict.fromkeys(trainer._get_train_sampler())]
+    assert json.loads(record)["question"] == order[4]
 
 
 def test_run_that_had_taken_all_its_steps_takes_no_more(make_run, tmp_path):
@@ -113,6 +179,84 @@ def test_run_that_had_taken_all_its_steps_takes_no_more(make_run, tmp_path):
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
+def test_run_that_had_taken_more_steps_than_it_is_to_take_now_takes_no_more(make_run, tmp_path):
+    """Two epochs are planned, and the checkpoint is in the first: the second is not begun, either."""
+    make_run("out", max_steps=3).train()
+    resumed = make_run("out", max_steps=2)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 3
+
+
+# Runs that are not resumed exactly
+
+
+def test_resuming_a_stream_warns(make_trainer, tmp_path, caplog):
+    def make():
+        kwargs = {"train_dataset": QUESTIONS.to_iterable_dataset(), "reward_funcs": length_reward}
+        settings = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": 8}
+        return make_trainer(trainer_kwargs=kwargs, output_dir=str(tmp_path / "out"), **settings)
+
+    make().train()
+    assert "IterableDataset" not in caplog.text
+    make().train(resume_from_checkpoint=True)
+    assert "`train_dataset` is an `IterableDataset`: if its first pass was over, it is begun again" in caplog.text
+
+
+def test_resuming_with_a_synced_reference_model_warns(make_run, caplog):
+    settings = {"max_steps": 1, "beta": 0.1, "sync_ref_model": True}
+    make_run("out", **settings).train()
+    assert "reference model" not in caplog.text
+    make_run("out", **settings).train(resume_from_checkpoint=True)
+    assert "`sync_ref_model` is True: no checkpoint holds the synced reference model." in caplog.text
+
+
+def test_resuming_exactly_does_not_warn(make_run, caplog):
+    make_run("out", max_steps=1).train()
+    make_run("out", max_steps=1).train(resume_from_checkpoint=True)
+    assert [record for record in caplog.records if record.name == "tspo_trl.checkpoints"] == []
+
+
+# Resuming from the command line
+
+
+@pytest.fixture(scope="module")
+def train_script():
+    path = Path(__file__).parent.parent / "examples" / "train.py"
+    spec = importlib.util.spec_from_file_location("train_script", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parse_config(*flags):
+    parser = TrlParser(TSPOConfig)
+    (args,) = parser.parse_args_and_config(["--use_cpu", "--bf16", "False", *map(str, flags)])
+    return args
+
+
+@pytest.mark.parametrize("word", ["true", "True"])
+def test_script_resumes_the_last_complete_checkpoint_or_begins(train_script, tmp_path, word):
+    args = parse_config("--output_dir", tmp_path, "--resume_from_checkpoint", word)
+    assert train_script.checkpoint_to_resume(args) is None
+    complete = write_checkpoint(tmp_path, 1, "{}")
+    write_checkpoint(tmp_path, 2, None)
+    assert train_script.checkpoint_to_resume(args) == complete
+
+
+def test_script_reads_true_in_a_recipe_as_on_the_command_line(train_script, tmp_path):
+    complete = write_checkpoint(tmp_path, 1, "{}")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"resume_from_checkpoint: true\noutput_dir: {tmp_path}\n", encoding="utf-8")
+    assert train_script.checkpoint_to_resume(parse_config("--config", recipe)) == complete
+
+
+def test_script_resumes_the_checkpoint_that_is_named_or_none(train_script, tmp_path):
+    write_checkpoint(tmp_path, 1, "{}")
+    named = parse_config("--output_dir", tmp_path, "--resume_from_checkpoint", "some/checkpoint-3")
+    assert train_script.checkpoint_to_resume(named) == "some/checkpoint-3"
+    assert train_script.checkpoint_to_resume(parse_config("--output_dir", tmp_path)) is None
+
+
 def test_plain_grpo_is_resumed_as_well(make_run, tmp_path):
     off = {"alpha": 0.0, "turn_level_groups": "never", "num_iterations": 2}
     whole = make_run("whole", **off)
@@ -121,90 +265,3 @@ def test_plain_grpo_is_resumed_as_well(make_run, tmp_path):
     resumed = make_run("resumed", **off)
     resumed.train(resume_from_checkpoint=True)
     assert_equal_parameters(resumed, whole)
-
-
-# Checkpoints that were not written to their end
-
-
-def write_checkpoint(output_dir, step, state):
-    folder = output_dir / f"checkpoint-{step}"
-    folder.mkdir(parents=True)
-    if state is not None:
-        (folder / "trainer_state.json").write_text(state, encoding="utf-8")
-    return str(folder)
-
-
-@pytest.mark.parametrize("state", [None, "", '{"epoch": 1.0, "global_st'])
-def test_checkpoint_without_the_whole_trainer_state_is_not_complete(tmp_path, state):
-    complete = write_checkpoint(tmp_path, 9, '{"epoch": 1.0}')
-    incomplete = write_checkpoint(tmp_path, 10, state)
-    assert (is_complete(complete), is_complete(incomplete)) == (True, False)
-    assert last_complete_checkpoint(tmp_path) == complete
-
-
-def test_last_checkpoint_is_that_of_the_highest_step(tmp_path):
-    for step in (9, 100, 20):
-        write_checkpoint(tmp_path, step, "{}")
-    write_checkpoint(tmp_path, "101-copy", "{}")
-    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-100")
-
-
-def test_there_is_no_checkpoint_in_an_empty_or_missing_folder(tmp_path):
-    assert last_complete_checkpoint(tmp_path) is None
-    assert last_complete_checkpoint(tmp_path / "missing") is None
-
-
-def test_incomplete_checkpoint_is_passed_over_with_a_warning(make_run, tmp_path, caplog):
-    make_run("out", max_steps=2).train()
-    (tmp_path / "out" / "checkpoint-2" / "trainer_state.json").unlink()
-    resumed = make_run("out", max_steps=2)
-    with caplog.at_level(logging.WARNING):
-        resumed.train(resume_from_checkpoint=True)
-    assert "checkpoint-2 is passed over: it was not written to its end." in caplog.text
-    assert "checkpoint-1 is passed over" not in caplog.text
-    assert is_complete(tmp_path / "out" / "checkpoint-2")
-
-
-def test_resuming_without_a_complete_checkpoint_is_refused(make_run, tmp_path):
-    write_checkpoint(tmp_path / "out", 1, None)
-    with pytest.raises(ValueError, match=r"is True, but there is no complete checkpoint in .*out.*out to begin"):
-        make_run("out").train(resume_from_checkpoint=True)
-
-
-def test_resuming_an_incomplete_checkpoint_by_name_is_refused(make_run, tmp_path):
-    folder = write_checkpoint(tmp_path / "out", 1, "{")
-    with pytest.raises(ValueError, match=r"checkpoint-1', but no complete checkpoint is there.*Pass `True`"):
-        make_run("out").train(resume_from_checkpoint=folder)
-
-
-def test_checkpoint_that_is_written_over_is_not_complete_meanwhile(make_run, tmp_path, monkeypatch):
-    make_run("out", max_steps=1).train()
-    assert is_complete(tmp_path / "out" / "checkpoint-1")
-    trainer = make_run("out", max_steps=1)
-
-    def fail(output_dir):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(trainer, "_save_optimizer_and_scheduler", fail)
-    with pytest.raises(OSError, match="disk full"):
-        trainer.train()
-    assert not is_complete(tmp_path / "out" / "checkpoint-1")
-
-
-def test_trainer_state_is_written_after_all_that_a_process_writes(make_run, tmp_path, monkeypatch):
-    """`is_complete` rests on it: a test of transformers rather than of ours."""
-    trainer = make_run("out", max_steps=1)
-    held = {}
-    save = trainer._save_rng_state
-
-    def save_and_look(output_dir):
-        save(output_dir)
-        held.update({path.name: path.stat().st_size for path in Path(output_dir).iterdir()})
-
-    monkeypatch.setattr(trainer, "_save_rng_state", save_and_look)
-    trainer.train()
-    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"} <= held.keys()
-    after = {path.name: path.stat().st_size for path in (tmp_path / "out" / "checkpoint-1").iterdir()}
-    assert after.keys() - held.keys() == {"trainer_state.json", "retriever.json"}
-    assert held.items() <= after.items()
-    json.loads((tmp_path / "out" / "checkpoint-1" / "trainer_state.json").read_text(encoding="utf-8"))

@@ -1,7 +1,8 @@
 """The SLURM script runs on this machine, with loopback addresses for machines and stand-ins for what a cluster brings.
 
 `srun` and `scontrol` are stand-ins that record how they are called; `srun` then runs the command here. `tspo-trl`,
-`vllm`, `python` and `accelerate` record their arguments too; the first two answer health checks at their addresses.
+`vllm`, `python` and `accelerate` record their arguments too; the first two answer health checks at their machine's
+address, the only one they listen at, since here all machines share the ports of one.
 """
 
 import json
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "examples" / "slurm" / "train_multi_node.slurm"
@@ -25,6 +25,8 @@ MACHINES = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
 STAND_IN = """#!{python}
 import http.server, json, os, signal, subprocess, sys, time
 name, arguments, folder = os.path.basename(sys.argv[0]), sys.argv[1:], {folder!r}
+if name == "python" and arguments[0] == "-c":  # reads the recipe
+    os.execv(sys.executable, [sys.executable, *arguments])
 with open(os.path.join(folder, "calls.jsonl"), "a") as file:
     keys = ("TSPO_TRL_TOKEN", "VLLM_SERVER_DEV_MODE", "SLURM_PROCID")
     environment = {{key: os.environ[key] for key in keys if key in os.environ}}
@@ -35,7 +37,11 @@ elif name == "srun":
     options = [argument for argument in arguments if argument.startswith("--")]
     command = arguments[next(i for i, argument in enumerate(arguments) if not argument.startswith("--")):]
     tasks = int(next(o for o in options if o.startswith("--ntasks=")).split("=")[1])
-    steps = [subprocess.Popen(command, env={{**os.environ, "SLURM_PROCID": str(i)}}) for i in range(tasks)]
+    nodes = next(o for o in options if o.startswith("--nodelist=")).split("=")[1].split(",")
+    steps = [
+        subprocess.Popen(command, env={{**os.environ, "SLURM_PROCID": str(i), "SLURMD_NODENAME": nodes[i]}})
+        for i in range(tasks)
+    ]
     signal.signal(signal.SIGTERM, lambda *_: [step.terminate() for step in steps])
     sys.exit(max(abs(step.wait()) for step in steps))
 elif name in ("tspo-trl", "vllm"):
@@ -47,9 +53,9 @@ elif name in ("tspo-trl", "vllm"):
             self.end_headers()
         def log_message(self, *_):
             pass
-    address = arguments[arguments.index("--host") + 1], int(arguments[arguments.index("--port") + 1])
-    server = http.server.ThreadingHTTPServer(address, Handler)
-    if os.environ.get("ENDS") == name:  # after it was found healthy
+    machine = os.environ["SLURMD_NODENAME"]
+    server = http.server.ThreadingHTTPServer((machine, int(arguments[arguments.index("--port") + 1])), Handler)
+    if os.environ.get("ENDS") in (name, f"{{name}} on {{machine}}"):  # after it was found healthy
         server.timeout = 30
         server.handle_request()
         time.sleep(3)
@@ -73,7 +79,9 @@ def cluster(tmp_path, free_ports):
         program.write_text(text, encoding="utf-8")
         program.chmod(0o755)
     ports = dict(zip(("VLLM_PORT", "RETRIEVER_PORT"), map(str, free_ports), strict=True))
-    environment = {name: value for name, value in os.environ.items() if name != "TSPO_TRL_TOKEN"}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("TSPO_TRL_", "SLURM", "VLLM_"))
+    }
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return {**environment, **ports, "PATH": path, "SLURM_JOB_NODELIST": "node[1-3]", "START_TIMEOUT": "20"}
 
@@ -121,30 +129,107 @@ def left_running(tmp_path):
     return found
 
 
-def test_retrieval_vllm_and_training_get_the_same_addresses(tmp_path, cluster):
+RECIPE = "examples/recipes/qwen2.5-7b-instruct-multi-node.yaml"
+CONFIG = "examples/accelerate_configs/multi_node.yaml"
+MODEL = "Qwen/Qwen2.5-7B-Instruct"
+
+
+def training_arguments(cluster, recipe=RECIPE, model=MODEL, length="6144", group_port="51216"):
+    """What the dry run and the training script get."""
+    urls = [f"http://{machine}:{cluster['RETRIEVER_PORT']}" for machine in MACHINES[:2]]
+    return [
+        *("--config", recipe, "--model_name_or_path", model, "--retriever_url", *urls, "--vllm_mode", "server"),
+        *("--vllm_server_base_url", f"http://127.0.0.3:{cluster['VLLM_PORT']}", "--vllm_group_port", group_port),
+        *("--vllm_max_model_length", length),
+    ]
+
+
+def vllm_arguments(cluster, model=MODEL, length="6144", tensor_parallel="4", data_parallel="2"):
+    return [
+        *("serve", model, "--weight-transfer-config", '{"backend": "nccl"}'),
+        *("--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1"),
+        *("--host", "0.0.0.0", "--port", cluster["VLLM_PORT"], "--dtype", "bfloat16"),
+        *("--tensor-parallel-size", tensor_parallel, "--data-parallel-size", data_parallel),
+        *("--max-model-len", length),
+    ]
+
+
+def launch_arguments(cluster, rank, num_processes="16"):
+    return [
+        *("launch", "--machine_rank", rank, "--config_file", CONFIG, "--num_machines", "2"),
+        *("--num_processes", num_processes, "--main_process_ip", "127.0.0.1", "--main_process_port", "29500"),
+        "examples/train.py",
+    ]
+
+
+def test_every_program_gets_exactly_these_arguments(tmp_path, cluster):
     result = run_script(cluster)
     assert result.returncode == 0, result.stderr
-    retriever_port, vllm_port = cluster["RETRIEVER_PORT"], cluster["VLLM_PORT"]
-
-    replicas = calls(tmp_path, "tspo-trl")
-    assert sorted(option(call, "--host") for call in replicas) == ["127.0.0.1", "127.0.0.2"]
-    assert {option(call, "--port") for call in replicas} == {retriever_port}
+    retrieval = ["serve", "--index", "indexes/wiki-18", "--host", "0.0.0.0", "--port", cluster["RETRIEVER_PORT"]]
+    assert [call["arguments"] for call in calls(tmp_path, "tspo-trl")] == [retrieval] * 2
+    (dry_run,) = calls(tmp_path, "python")
+    assert dry_run["arguments"] == [
+        *("examples/train.py", *training_arguments(cluster)),
+        *("--dry_run", "--dry_run_accelerate_config", CONFIG, "--dry_run_num_processes", "16"),
+    ]
     (vllm,) = calls(tmp_path, "vllm")
-    assert (option(vllm, "--host"), option(vllm, "--port")) == ("127.0.0.3", vllm_port)
+    assert vllm["arguments"] == vllm_arguments(cluster)
+    training = sorted((call["arguments"] for call in calls(tmp_path, "accelerate")), key=lambda found: found[2])
+    assert training == [launch_arguments(cluster, rank) + training_arguments(cluster) for rank in "01"]
 
-    training = calls(tmp_path, "accelerate")
-    assert sorted(option(call, "--machine_rank") for call in training) == ["0", "1"]
-    for call in training:
-        arguments = call["arguments"]
-        assert option(call, "--main_process_ip") == "127.0.0.1"
-        assert (option(call, "--num_machines"), option(call, "--num_processes")) == ("2", "16")
-        assert option(call, "--vllm_server_base_url") == f"http://127.0.0.3:{vllm_port}"
-        urls = arguments[arguments.index("--retriever_url") + 1 :][:2]
-        assert urls == [f"http://127.0.0.1:{retriever_port}", f"http://127.0.0.2:{retriever_port}"]
-    steps = calls(tmp_path, "srun")
-    machines = [o.split("=")[1] for call in steps for o in call["arguments"] if o.startswith("--nodelist=")]
-    replicas, dry_run, vllm, training = ["127.0.0.1", "127.0.0.2"], "127.0.0.1", "127.0.0.3", "127.0.0.1,127.0.0.2"
-    assert sorted(machines) == sorted([*replicas, dry_run, vllm, training])
+
+def test_every_step_runs_on_its_machine(tmp_path, cluster):
+    assert run_script(cluster).returncode == 0
+    steps = [
+        [argument for argument in call["arguments"] if argument.startswith(("--nod", "--ntasks", "--overlap"))]
+        for call in calls(tmp_path, "srun")
+    ]
+    one = ["--overlap", "--nodes=1", "--ntasks=1"]
+    retrieval, dry_run, vllm = [[*one, f"--nodelist={m}"] for m in MACHINES[:2]], MACHINES[0], MACHINES[2]
+    training = ["--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--nodelist=127.0.0.1,127.0.0.2"]
+    expected = [*retrieval, [*one, f"--nodelist={dry_run}"], [*one, f"--nodelist={vllm}"], training]
+    assert sorted(steps) == sorted(expected)
+
+
+def test_vllm_serves_what_the_recipe_trains(tmp_path, cluster):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        'model_name_or_path: "mine/model" # with a comment\nvllm_max_model_length: 3072\nvllm_group_port: 51300\n',
+        encoding="utf-8",
+    )
+    assert run_script(cluster, RECIPE=str(recipe)).returncode == 0
+    (vllm,) = calls(tmp_path, "vllm")
+    assert vllm["arguments"] == vllm_arguments(cluster, "mine/model", "3072")
+    expected = training_arguments(cluster, str(recipe), "mine/model", "3072", "51300")
+    for call in calls(tmp_path, "accelerate"):
+        assert call["arguments"][-len(expected) :] == expected
+
+
+def test_settings_override_the_recipe_for_vllm_and_training_alike(tmp_path, cluster):
+    changes = {"MODEL": "other/model", "VLLM_MAX_MODEL_LENGTH": "5000", "VLLM_GROUP_PORT": "51400"}
+    assert run_script(cluster, **changes).returncode == 0
+    (vllm,) = calls(tmp_path, "vllm")
+    assert vllm["arguments"] == vllm_arguments(cluster, "other/model", "5000")
+    expected = training_arguments(cluster, RECIPE, *changes.values())
+    for call in [*calls(tmp_path, "python"), *calls(tmp_path, "accelerate")]:
+        start = call["arguments"].index("--config")
+        assert call["arguments"][start : start + len(expected)] == expected
+
+
+def test_recipe_without_a_model_is_refused_before_anything_starts(tmp_path, cluster):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("vllm_max_model_length: 3072\n", encoding="utf-8")
+    result = run_script(cluster, RECIPE=str(recipe))
+    assert result.returncode == 2
+    assert "must say model_name_or_path and vllm_max_model_length" in result.stderr
+    assert not (tmp_path / "calls.jsonl").exists()
+
+
+def test_number_of_gpus_comes_from_slurm_and_vllm_uses_all(tmp_path, cluster):
+    assert run_script(cluster, SLURM_GPUS_ON_NODE="4", VLLM_TENSOR_PARALLEL="1").returncode == 0
+    (vllm,) = calls(tmp_path, "vllm")
+    assert vllm["arguments"] == vllm_arguments(cluster, tensor_parallel="1", data_parallel="4")
+    assert {option(call, "--num_processes") for call in calls(tmp_path, "accelerate")} == {"8"}
 
 
 def test_all_replicas_and_the_trainer_have_one_secret_token(tmp_path, cluster):
@@ -154,15 +239,10 @@ def test_all_replicas_and_the_trainer_have_one_secret_token(tmp_path, cluster):
     assert len(token) == 32
 
 
-def test_vllm_is_started_as_weight_updates_need_it(tmp_path, cluster):
+def test_vllm_is_started_in_the_mode_that_weight_updates_need(tmp_path, cluster):
     assert run_script(cluster).returncode == 0
     (vllm,) = calls(tmp_path, "vllm")
     assert vllm["environment"]["VLLM_SERVER_DEV_MODE"] == "1"
-    assert json.loads(option(vllm, "--weight-transfer-config")) == {"backend": "nccl"}
-    assert option(vllm, "--logprobs-mode") == "processed_logprobs"
-    recipe = yaml.safe_load((ROOT / "examples/recipes/qwen2.5-7b-instruct-multi-node.yaml").read_text())
-    assert option(vllm, "--max-model-len") == str(recipe["vllm_max_model_length"])
-    assert vllm["arguments"][1] == recipe["model_name_or_path"]
 
 
 def test_nothing_is_left_running_after_success(tmp_path, cluster):
@@ -193,10 +273,19 @@ def test_server_that_does_not_start_ends_the_job_before_training(tmp_path, clust
     assert left_running(tmp_path) == []
 
 
-def test_server_that_ends_during_training_ends_the_job(tmp_path, cluster):
-    result = run_script(cluster, ENDS="vllm", TRAINS_FOR="60")
+@pytest.mark.parametrize(
+    ("server", "message"), [("vllm", "vLLM ended while"), ("tspo-trl", "all retrieval servers ended while")]
+)
+def test_job_ends_with_vllm_and_with_the_last_replica(tmp_path, cluster, server, message):
+    result = run_script(cluster, ENDS=server, TRAINS_FOR="60")
     assert result.returncode == 1
-    assert "a server ended while training ran" in result.stderr
+    assert message in result.stderr
+    assert left_running(tmp_path) == []
+
+
+def test_replica_that_ends_while_another_lives_does_not_end_the_job(tmp_path, cluster):
+    assert run_script(cluster, ENDS="tspo-trl on 127.0.0.2", TRAINS_FOR="10").returncode == 0
+    assert len(calls(tmp_path, "accelerate")) == 2
     assert left_running(tmp_path) == []
 
 

@@ -43,6 +43,10 @@ def parameters(function):
         ("_save_rng_state", ["self", "output_dir"]),
         ("_load_rng_state", ["self", "checkpoint"]),
         ("_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
+        (
+            "_init_training_state",
+            ["self", "max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint", "trial"],
+        ),
     ],
 )
 def test_hook_has_the_signature_that_we_override_or_call(name, expected):
@@ -179,9 +183,8 @@ def test_response_template_may_be_compiled_beforehand():
     assert load_response_template(compiled) is compiled
 
 
-def test_epochs_are_run_with_the_checkpoint_by_name():
-    assert "resume_from_checkpoint" in parameters(GRPOTrainer._run_epoch)
-    assert "resume_from_checkpoint=resume_from_checkpoint" in inspect.getsource(GRPOTrainer._inner_training_loop)
+def test_state_of_an_adaptive_entropy_is_written_with_a_checkpoint():
+    assert "entropy_ctrl_state.json" in inspect.getsource(GRPOTrainer._save_checkpoint)
 
 
 def test_generation_window_is_counted_and_kept_where_checkpoints_save_it():

@@ -13,12 +13,15 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from datasets import IterableDataset
 from torch.utils.data import Sampler
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from trl import GRPOTrainer
 
 logger = get_logger(__name__)
+
+ENTROPY_STATE_NAME = "entropy_ctrl_state.json"  # TRL's, of runs with `use_adaptive_entropy`
 
 
 def last_complete_checkpoint(output_dir: str | PathLike) -> str | None:
@@ -46,10 +49,14 @@ def is_complete(checkpoint: str | PathLike) -> bool:
             Folder of the checkpoint.
 
     Returns:
-        `bool`: whether it holds the trainer's state, which is written last.
+        `bool`: whether it holds all that a run goes on from. The trainer's state is written last; only in a run with
+        `use_adaptive_entropy` the state of the entropy coefficient comes after it.
     """
+    entropy_state = Path(checkpoint) / ENTROPY_STATE_NAME
     try:
         read_trainer_state(checkpoint)
+        if entropy_state.exists():
+            json.loads(entropy_state.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return True
@@ -90,10 +97,14 @@ class ResumableTrainer(GRPOTrainer):
     [`~trl.GRPOTrainer`] whose runs may be killed at any moment: resumed on a CPU with fixed seeds, they end with the
     same parameters, bit for bit, as if they had not been interrupted.
 
+    Two kinds of runs go on less exactly, and say so when they are resumed: those on an
+    [`~datasets.IterableDataset`], which is begun again where it was in its second pass or a later one, and those with
+    `sync_ref_model`, whose synced reference model no checkpoint holds.
+
     It takes the arguments of [`~trl.GRPOTrainer`].
     """
 
-    _epochs_trained = 0
+    _train_sampler: Sampler | None = None  # of the current `train`; an iterable dataset has none
 
     # TRL leaves these without types.
     _step: int
@@ -124,8 +135,8 @@ class ResumableTrainer(GRPOTrainer):
             ValueError: There is no complete checkpoint to resume.
         """
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
-        # `epoch` counts fractions of epochs, too.
-        self._epochs_trained = int(read_trainer_state(checkpoint).get("epoch") or 0) if checkpoint else 0
+        if checkpoint:
+            self._warn_of_what_no_checkpoint_holds()
         return super().train(checkpoint, trial, ignore_keys_for_eval)
 
     def _find_checkpoint(self, resume_from_checkpoint: str | bool | None) -> str | None:
@@ -137,8 +148,8 @@ class ResumableTrainer(GRPOTrainer):
             if not is_complete(resume_from_checkpoint):
                 raise ValueError(
                     f"`resume_from_checkpoint` is {resume_from_checkpoint!r}, but no complete checkpoint is there: "
-                    f"{TRAINER_STATE_NAME}, which is written last, is missing or cut off. Pass `True` to resume the "
-                    "last complete checkpoint in `output_dir`."
+                    f"{TRAINER_STATE_NAME}, or another file that is written last, is missing or cut off. Pass `True` "
+                    "to resume the last complete checkpoint in `output_dir`."
                 )
             return str(resume_from_checkpoint)
         checkpoint = last_complete_checkpoint(output_dir)
@@ -154,20 +165,49 @@ class ResumableTrainer(GRPOTrainer):
             )
         return checkpoint
 
-    def _get_train_sampler(self, dataset: Any = None) -> Sampler:
-        """TRL's sampler, which shuffles anew each time it is iterated, moved on to the epoch of the checkpoint."""
-        sampler = super()._get_train_sampler(dataset)
-        for _ in range(self._epochs_trained):
-            next(iter(sampler), None)
-        return sampler
+    def _warn_of_what_no_checkpoint_holds(self) -> None:
+        if isinstance(self.train_dataset, IterableDataset):
+            logger.warning(
+                "`train_dataset` is an `IterableDataset`: if its first pass was over, it is begun again, and the run "
+                "sees other questions than if it had not been interrupted. A `Dataset` is resumed exactly."
+            )
+        args: Any = self.args
+        if args.sync_ref_model:
+            logger.warning(
+                "`sync_ref_model` is True: no checkpoint holds the synced reference model. It is the one that the run "
+                "began with until the next synchronization, and the KL penalty is another than if the run had not "
+                "been interrupted."
+            )
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """Transformers takes one step more where all had been taken before the run was killed."""
-        if kwargs["resume_from_checkpoint"] is not None and self.state.global_step >= self.state.max_steps:
-            self._load_rng_state(kwargs["resume_from_checkpoint"])
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **kwargs)
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler:
+        self._train_sampler = super()._get_train_sampler(dataset)
+        return self._train_sampler
+
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        """Epochs and batches that were trained on, as transformers counts them; rollouts and shuffling follow them."""
+        epochs, batches = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        # Rollouts of an earlier `train` are not learned from. An epoch begins with a generation.
+        self._step, self._buffered_inputs = batches, None
+        if resume_from_checkpoint is not None and self.state.global_step >= max_steps:
+            # Transformers would take a step more. What is logged at the end is still of training.
+            policy: Any = self.model
+            policy.train()
+            self._load_rng_state(resume_from_checkpoint)
+            return num_train_epochs, 0
+        if self._train_sampler is not None:
+            # It shuffles anew each time it is iterated.
+            for _ in range(epochs):
+                next(iter(self._train_sampler), None)
+        return epochs, batches
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """PEFT makes adapters float32 where it loads them: on a quantized base, TRL has them in bfloat16."""
@@ -182,47 +222,51 @@ class ResumableTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.accelerator.is_main_process:
-            # A checkpoint that is written over is not complete meanwhile.
-            (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
+        if self.args.should_save:
+            # A checkpoint that is written over is not complete meanwhile. It may be of more processes than there are.
+            for path in (folder / TRAINER_STATE_NAME, *folder.glob("rollouts_*.pt")):
+                path.unlink(missing_ok=True)
+            if self.use_adaptive_entropy:
+                # TRL writes it after the trainer's state; empty, it tells that it is still to come.
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / ENTROPY_STATE_NAME).write_text("", encoding="utf-8")
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """The last that each process writes before the main process writes the trainer's state."""
         super()._save_rng_state(output_dir)
-        path = self._rollouts_path(output_dir)
-        settings = self._rollout_settings()
-        if self._step % (settings["steps_per_generation"] * settings["num_iterations"]) == 0:
-            path.unlink(missing_ok=True)
-        else:
-            torch.save({"settings": settings, "state": self._rollout_state()}, path)
+        saved = {"settings": self._rollout_settings(), "state": self._rollout_state()}
+        torch.save(saved, self._rollouts_path(output_dir))
         self.accelerator.wait_for_everyone()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
-        if checkpoint is None or self.args.ignore_data_skip or not self._rollouts_path(checkpoint).is_file():
+        if checkpoint is None or not self._rollouts_path(checkpoint).is_file():
             return
         device = self.args.device
         # torch cannot load to a CPU with an index, which is what several processes on a CPU have.
         map_location = "cpu" if device.type == "cpu" else device
         saved = torch.load(self._rollouts_path(checkpoint), map_location=map_location, weights_only=True)
-        settings = self._rollout_settings()
-        if saved["settings"] != settings:
-            changes = [
-                f"`{name}` was {before} and is {settings[name]}"
-                for name, before in saved["settings"].items()
-                if before != settings[name]
-            ]
+        settings, state = self._rollout_settings(), saved["state"]
+        changes = [
+            f"`{name}` was {before} and is {settings[name]}"
+            for name, before in saved["settings"].items()
+            if before != settings[name]
+        ]
+        if changes and state["buffered_inputs"] is not None:
             logger.warning(
                 "The rollouts in %s are not used, new ones are generated: %s.", checkpoint, "; ".join(changes)
             )
-            return
-        self._load_rollout_state(saved["state"])
+        if changes or self.args.ignore_data_skip:
+            state |= {"step": self._step, "buffered_inputs": None}
+        self._load_rollout_state(state)
 
     def _rollout_state(self) -> dict[str, Any]:
-        """What has to outlive a checkpoint between two generations: tensors and JSON values."""
-        return {"step": self._step, "buffered_inputs": self._buffered_inputs}
+        """Tensors and JSON values that outlive a checkpoint: the rollouts that are still to be used, if any."""
+        settings = self._rollout_settings()
+        is_used_up = self._step % (settings["steps_per_generation"] * settings["num_iterations"]) == 0
+        return {"step": self._step, "buffered_inputs": None if is_used_up else self._buffered_inputs}
 
     def _load_rollout_state(self, state: dict[str, Any]) -> None:
         self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]

@@ -197,7 +197,7 @@ class TSPOTrainer(ResumableTrainer):
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
-                Folder of a checkpoint, or `True` for the last one in `output_dir`.
+                Folder of a checkpoint, or `True` for the last complete one in `output_dir`.
             trial (*optional*):
                 As in [`~transformers.Trainer.train`].
             ignore_keys_for_eval (`list[str]`, *optional*):

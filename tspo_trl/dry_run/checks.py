@@ -1,13 +1,10 @@
 """The checks of a dry run. Each is a function that adds what it found to a [`Report`]."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-import torch
-from accelerate.utils import is_deepspeed_available
 from datasets import Dataset
-from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig
-from trl.import_utils import is_vllm_available
 
 from ..config import TSPOConfig
 from ..data.questions import load_questions
@@ -17,14 +14,15 @@ from ..search.base import Retriever
 from ..validation import check_dataset, check_generation
 from .arguments import DryRunArguments
 from .batch import BatchPlan, plan_batches
-from .launch import Launch
+from .config_checks import check_config, warn_about_this_machine
+from .launch import Launch, deepspeed_strategy
 from .model_checks import MakeProtocol, check_model
 from .report import Report
 
 
 def check_run(
-    read_config: Callable[[], TSPOConfig],
-    launch: Launch,
+    read_launch: Callable[[], Launch],
+    read_config: Callable[[Launch], TSPOConfig],
     make_protocol: MakeProtocol,
     *,
     train_file: str,
@@ -37,10 +35,10 @@ def check_run(
     Check everything that a run needs, without loading a model.
 
     Args:
+        read_launch (`Callable`):
+            Says on how many processes the run is to be; what it raises is a problem of the run.
         read_config (`Callable`):
-            Makes the configuration; what it raises is a problem of the run.
-        launch ([`Launch`]):
-            Processes of the run.
+            Makes the configuration for so many processes; what it raises is a problem, too.
         make_protocol (`Callable`):
             Makes the protocol that model and search speak, given tokenizer and configuration.
         train_file (`str`):
@@ -58,13 +56,19 @@ def check_run(
         [`Report`]
     """
     report = Report()
-    processes = "1 process" if launch.num_processes == 1 else f"{launch.num_processes} processes"
-    report.add("Launch", f"{processes}, {launch.strategy}")
-    args = retriever = None
+    launch = args = retriever = None
     datasets: dict[str, Dataset] = {}
-    with report.section("Configuration"):
-        args = read_config()
-        report.add("Configuration", *_describe_config(args))
+    with report.section("Launch"):
+        launch = read_launch()
+        report.add("Launch", _describe_launch(launch))
+    if launch is not None:
+        with report.section("Configuration"):
+            args = read_config(launch)
+            report.add("Configuration", *_describe_config(args))
+    if launch is not None and args is not None:
+        with report.section("Launch"):
+            launch = _with_deepspeed(report, args, launch)
+        check_config(report, args, model_args, eval_file)
     for name, path in (("train_dataset", train_file), ("eval_dataset", eval_file)):
         if path is not None:
             with report.section("Dataset"):
@@ -73,7 +77,7 @@ def check_run(
     with report.section("Retriever"):
         retriever = open_retriever(retriever_args)
         report.add("Retriever", *_try_retriever(retriever, datasets, args))
-    if args is not None:
+    if launch is not None and args is not None:
         if retriever is not None:
             with report.section("Configuration"):
                 check_generation(args, retriever, True, {})
@@ -83,8 +87,22 @@ def check_run(
                 report.add("Batches", *_describe_batches(plan, args))
                 _check_batches(plan, args, len(datasets["train_dataset"]))
         check_model(report, args, launch, make_protocol, model_args, dry_run_args, datasets, retriever)
-    _warn_about_this_machine(report, args, launch, model_args)
+    warn_about_this_machine(report, args, launch, model_args)
     return report
+
+
+def _describe_launch(launch: Launch) -> str:
+    processes = "1 process" if launch.num_processes == 1 else f"{launch.num_processes} processes"
+    return f"{processes}, {launch.strategy}"
+
+
+def _with_deepspeed(report: Report, args: TSPOConfig, launch: Launch) -> Launch:
+    """The configuration's own `deepspeed` wins over the launcher."""
+    if args.deepspeed is None:
+        return launch
+    launch = replace(launch, strategy=deepspeed_strategy(args.deepspeed))
+    report.add("Launch", f"with `deepspeed`: {_describe_launch(launch)}")
+    return launch
 
 
 def _describe_config(args: TSPOConfig) -> list[str]:
@@ -135,17 +153,3 @@ def _check_batches(plan: BatchPlan, args: TSPOConfig, num_questions: int) -> Non
             f"`vllm_tensor_parallel_size={args.vllm_tensor_parallel_size}` does not divide {plan.num_processes} "
             "processes. Choose one that does."
         )
-
-
-def _warn_about_this_machine(report: Report, args: TSPOConfig | None, launch: Launch, model_args: ModelConfig) -> None:
-    """What is missing here may be there on the machine that trains."""
-    if not torch.cuda.is_available():
-        report.warnings.append("This machine has no GPU: the configuration was checked as for a CPU.")
-    needed = {
-        "vllm": args is not None and args.use_vllm and not is_vllm_available(),
-        "deepspeed": launch.is_deepspeed and not is_deepspeed_available(),
-        "bitsandbytes": (model_args.load_in_4bit or model_args.load_in_8bit) and not is_bitsandbytes_available(),
-    }
-    report.warnings += [
-        f"{name} is needed and not installed here: pip install {name}" for name, missing in needed.items() if missing
-    ]

@@ -2,15 +2,19 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
+from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
 from ..config import TSPOConfig
 from .arguments import DryRunArguments
 
 Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "fsdp"]
+
+# What `torchrun` and `accelerate launch` set, by which Accelerate would wait for the other processes.
+_LAUNCHERS_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ def planned_launch(args: DryRunArguments) -> Launch:
 def _from_file(path: str) -> tuple[int, Strategy]:
     config = load_config_from_file(path)
     if config.distributed_type == DistributedType.DEEPSPEED:
+        own_file = config.deepspeed_config.get("deepspeed_config_file")
+        if own_file is not None:
+            return config.num_processes, deepspeed_strategy(own_file)
         return config.num_processes, _zero_stage(config.deepspeed_config.get("zero_stage"), path)
     if config.distributed_type == DistributedType.FSDP:
         return config.num_processes, "fsdp"
@@ -81,10 +88,37 @@ def _from_file(path: str) -> tuple[int, Strategy]:
 
 def _from_environment(num_processes: int) -> Strategy:
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        if "ACCELERATE_DEEPSPEED_CONFIG_FILE" in os.environ:
+            return deepspeed_strategy(os.environ["ACCELERATE_DEEPSPEED_CONFIG_FILE"])
         return _zero_stage(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE"), "the environment")
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         return "fsdp"
     return "ddp" if num_processes > 1 else "single"
+
+
+def deepspeed_strategy(config: str | dict[str, Any]) -> Strategy:
+    """
+    What the processes share, from DeepSpeed's own configuration.
+
+    Args:
+        config (`str` or `dict`):
+            The file, or what it holds.
+
+    Returns:
+        `str`: `"zero1"`, `"zero2"` or `"zero3"`.
+
+    Raises:
+        ValueError: There is no such file, or it says another stage.
+    """
+    source = config if isinstance(config, str) else "DeepSpeed's configuration"
+    return _zero_stage(HfDeepSpeedConfig(config).get_value("zero_optimization.stage"), source)
+
+
+def leave_other_processes() -> None:
+    """Forget what a launcher has set: one process makes the dry run and must not wait for others."""
+    for name in [*os.environ]:
+        if name in _LAUNCHERS_VARIABLES or name.startswith("ACCELERATE_USE_"):
+            del os.environ[name]
 
 
 def _zero_stage(stage: int | str | None, source: str) -> Strategy:
@@ -110,5 +144,10 @@ def planned_config(num_processes: int) -> type[TSPOConfig]:
 
     class PlannedConfig(TSPOConfig):
         world_size = property(lambda self: num_processes)
+
+        def __post_init__(self) -> None:
+            deepspeed, self.deepspeed = self.deepspeed, None  # with it DeepSpeed would be started
+            super().__post_init__()
+            self.deepspeed = deepspeed
 
     return PlannedConfig

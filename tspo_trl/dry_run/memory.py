@@ -61,6 +61,8 @@ class MemoryEstimate:
             The share of vLLM in colocate mode.
         vllm_sleeps (`bool`):
             Whether vLLM gives its share back while the policy learns.
+        generation (`float`, *optional*, defaults to `0.0`):
+            Keys and values of all rollouts of a generation, where Transformers makes them in place of vLLM.
     """
 
     weights: float
@@ -72,12 +74,18 @@ class MemoryEstimate:
     head: float
     vllm: float
     vllm_sleeps: bool
+    generation: float = 0.0
+
+    @property
+    def learning(self) -> float:
+        """What only the forward and backward passes need."""
+        return self.gathered + self.activations + self.head
 
     @property
     def peak(self) -> float:
         """What must fit at once, `RESERVED` included."""
         kept = self.weights + self.gradients + self.optimizer + self.reference + RESERVED
-        learning = self.gathered + self.activations + self.head
+        learning = max(self.learning, self.generation)
         return kept + (max(learning, self.vllm) if self.vllm_sleeps else learning + self.vllm)
 
 
@@ -150,6 +158,11 @@ def head_bytes(shape: ModelShape, tokens: int) -> float:
     return tile + gradient + 4 * tokens * shape.hidden_size
 
 
+def generation_bytes(shape: ModelShape, tokens: int, value_bytes: int) -> float:
+    """Keys and values of `tokens` tokens. Transformers generates the rollouts of a process all at once."""
+    return 2.0 * tokens * shape.num_layers * shape.key_value_size * value_bytes
+
+
 def cached_tokens(shape: ModelShape, share: float, tensor_parallel_size: int, precision: Precision) -> int:
     """Tokens that vLLM's cache of keys and values holds, next to its own 16-bit copy of the weights."""
     weights = 2.0 * (shape.parameters - (shape.trainable if shape.has_adapters else 0))
@@ -169,6 +182,7 @@ def estimate_memory(
     has_reference: bool,
     vllm: float = 0.0,
     vllm_sleeps: bool = False,
+    generation_tokens: int = 0,
 ) -> MemoryEstimate:
     """
     Estimate what one GPU holds.
@@ -190,22 +204,25 @@ def estimate_memory(
             vLLM's share of this GPU, in bytes.
         vllm_sleeps (`bool`, *optional*, defaults to `False`):
             Whether vLLM gives it back while the policy learns.
+        generation_tokens (`int`, *optional*, defaults to `0`):
+            Tokens of all rollouts that this process generates at once with Transformers; 0 with vLLM.
 
     Returns:
         [`MemoryEstimate`]
     """
     # Under autocast the sums between layers stay in the weights' own 32 bits.
-    autocast = launch.strategy in ("single", "ddp") and precision.dtype_bytes == 4
+    value_bytes = 4 if launch.strategy in ("single", "ddp") and precision.dtype_bytes == 4 else 2
     return MemoryEstimate(
         weights=weight_bytes(shape, launch, precision),
         gradients=gradient_bytes(shape, launch, precision),
         optimizer=optimizer_bytes(shape, launch, precision),
         reference=reference_bytes(shape, launch, precision) if has_reference else 0.0,
         gathered=gathered_bytes(shape, launch),
-        activations=activation_bytes(shape, tokens, 4 if autocast else 2, checkpointing=checkpointing),
+        activations=activation_bytes(shape, tokens, value_bytes, checkpointing=checkpointing),
         head=head_bytes(shape, tokens),
         vllm=vllm,
         vllm_sleeps=vllm_sleeps,
+        generation=generation_bytes(shape, generation_tokens, value_bytes),
     )
 
 

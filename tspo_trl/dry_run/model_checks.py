@@ -1,9 +1,8 @@
-"""The checks of a dry run that look at the model: its tokenizer, its context and its memory."""
+"""The checks of a dry run that look at the model: its tokenizer and its context."""
 
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from trl import ModelConfig, get_peft_config
@@ -14,7 +13,7 @@ from ..rollout import RolloutLimits, RolloutLoop
 from ..search.base import Retriever
 from .arguments import DryRunArguments
 from .launch import Launch
-from .memory import GIB, RESERVED, MemoryEstimate, Precision, cached_tokens, estimate_memory
+from .memory_checks import check_memory
 from .model_shape import ModelShape, model_shape
 from .report import Report
 
@@ -62,22 +61,24 @@ def check_model(
         config = AutoConfig.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
     if config is None:
         return
-    tokenizer = _local_tokenizer(model_args)
-    if tokenizer is None:
-        report.warnings.append("The tokenizer is not on this machine: prompts were not measured.")
     longest = 0
-    if tokenizer is not None:
-        with report.section("Context"):
+    with report.section("Context"):
+        tokenizer = _local_tokenizer(model_args)
+        if tokenizer is None:
+            report.warnings.append("The tokenizer is not on this machine: prompts were not measured.")
+        else:
             protocol = make_protocol(tokenizer, args)
             questions = [question for dataset in datasets.values() for question in dataset["question"]]
             longest = longest_prompt(tokenizer, questions, protocol, args.chat_template_kwargs)
             _check_feedback_budget(tokenizer, args, retriever, protocol)
     with report.section("Context"):
         report.add("Context", *_check_context(args, config, longest))
+    with report.section("Model"):
+        _check_tensor_parallel_size(args, config)
     with report.section("Memory"):
         shape = model_shape(config, get_peft_config(model_args))
         report.add("Model", _describe_model(shape, model_args))
-        _check_memory(report, args, launch, model_args, shape, longest, _gpu_memory(dry_run_args))
+        check_memory(report, args, launch, model_args, dry_run_args, shape, longest)
 
 
 def _local_tokenizer(model_args: ModelConfig) -> PreTrainedTokenizerBase | None:
@@ -148,71 +149,13 @@ def _check_context(args: TSPOConfig, config: PretrainedConfig, longest: int) -> 
     return [f"longest prompt {longest} + `max_completion_length` {args.max_completion_length} = {needed} of {window}"]
 
 
+def _check_tensor_parallel_size(args: TSPOConfig, config: PretrainedConfig) -> None:
+    """vLLM gives each GPU the same number of attention heads."""
+    heads, size = config.get_text_config().num_attention_heads, args.vllm_tensor_parallel_size
+    if args.use_vllm and args.vllm_mode == "colocate" and heads % size:
+        raise ValueError(f"`vllm_tensor_parallel_size={size}` does not divide {heads} attention heads. Lower it.")
+
+
 def _describe_model(shape: ModelShape, model_args: ModelConfig) -> str:
     learning = f", of which {shape.trainable / 1e6:.1f}M learn" if shape.has_adapters else ""
     return f"{model_args.model_name_or_path}: {shape.parameters / 1e9:.2f}B parameters{learning}"
-
-
-def _gpu_memory(dry_run_args: DryRunArguments) -> float | None:
-    if dry_run_args.dry_run_gpu_memory is not None:
-        return dry_run_args.dry_run_gpu_memory * GIB
-    return float(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
-
-
-def _check_memory(
-    report: Report,
-    args: TSPOConfig,
-    launch: Launch,
-    model_args: ModelConfig,
-    shape: ModelShape,
-    longest: int,
-    gpu_memory: float | None,
-) -> None:
-    bits = 4 if model_args.load_in_4bit else 8 if model_args.load_in_8bit else None
-    precision = Precision(4 if model_args.dtype == "float32" else 2, bits)
-    colocated = args.use_vllm and args.vllm_mode == "colocate"
-    share = args.vllm_gpu_memory_utilization * (gpu_memory or 0.0) if colocated else 0.0
-    estimate = estimate_memory(
-        shape,
-        launch,
-        precision,
-        tokens=args.per_device_train_batch_size * (longest + args.max_completion_length),
-        checkpointing=args.gradient_checkpointing,
-        has_reference=args.beta > 0,
-        vllm=share,
-        vllm_sleeps=args.vllm_enable_sleep_mode,
-    )
-    report.add("Memory of a GPU (an estimate)", *_describe_memory(estimate))
-    if precision.dtype_bytes == 2 and not shape.has_adapters and launch.strategy in ("single", "ddp"):
-        report.warnings.append(
-            f"`dtype={model_args.dtype}` trains 16-bit weights, in which steps of `learning_rate={args.learning_rate}`"
-            " get lost. Use `dtype=float32`, DeepSpeed or FSDP."
-        )
-    if gpu_memory is None:
-        report.warnings.append("The GPU is not known: pass `dry_run_gpu_memory` to compare the estimate with it.")
-        return
-    report.add("Memory of a GPU (an estimate)", f"{estimate.peak / gpu_memory:.0%} of {gpu_memory / GIB:.0f} GiB")
-    if share:
-        tokens = cached_tokens(shape, share, args.vllm_tensor_parallel_size, precision)
-        context = args.vllm_max_model_length or longest + args.max_completion_length
-        if tokens < context:
-            raise ValueError(
-                f"vLLM's share ({share / GIB:.1f} GiB) leaves room for about {max(tokens, 0):,} cached tokens, fewer "
-                f"than one rollout of {context:,}. Raise `vllm_gpu_memory_utilization`."
-            )
-        report.add("Memory of a GPU (an estimate)", f"vLLM can keep about {tokens:,} tokens in its cache")
-    if estimate.peak > gpu_memory:
-        raise ValueError(
-            f"about {estimate.peak / GIB:.0f} GiB are needed, but a GPU has {gpu_memory / GIB:.0f}. Lower "
-            "`per_device_train_batch_size` (and raise `gradient_accumulation_steps` and `steps_per_generation`) or "
-            "`vllm_gpu_memory_utilization`, share more (ZeRO-3, FSDP), or train adapters (`use_peft`)."
-        )
-    if estimate.peak > 0.9 * gpu_memory:
-        report.warnings.append("The estimate leaves less than a tenth of the GPU's memory free.")
-
-
-def _describe_memory(estimate: MemoryEstimate) -> list[str]:
-    names = ("weights", "gradients", "optimizer", "reference", "gathered", "activations", "head", "vllm")
-    sizes = {name: getattr(estimate, name) for name in names} | {"reserved": RESERVED}
-    lines = [f"{name:<12}{size / GIB:6.1f} GiB" for name, size in sizes.items() if size]
-    return [*lines, f"{'peak':<12}{estimate.peak / GIB:6.1f} GiB"]
