@@ -54,7 +54,7 @@ class Described:
 def warnings_on_resuming(folder, recorded, current, caplog):
     (folder / "retriever.json").write_text(json.dumps(recorded.identity.to_dict()), encoding="utf-8")
     with caplog.at_level(logging.WARNING):
-        warn_of_another_retriever(str(folder), "unused", current)
+        warn_of_another_retriever(str(folder), current)
     return caplog.text
 
 
@@ -79,5 +79,5 @@ def test_parameters_that_json_writes_in_another_way_are_no_change(tmp_path, capl
 def test_checkpoint_without_a_readable_record_is_said_to_be_so(tmp_path, retriever, caplog, content):
     if content is not None:
         (tmp_path / "retriever.json").write_text(content, encoding="utf-8")
-    warn_of_another_retriever(str(tmp_path), "unused", retriever)
+    warn_of_another_retriever(str(tmp_path), retriever)
     assert "Cannot tell whether" in caplog.text

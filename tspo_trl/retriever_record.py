@@ -8,7 +8,6 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .checkpoints import last_complete_checkpoint
 from .search.base import Retriever
 from .search.identity import RetrieverIdentity, identity_of
 
@@ -41,26 +40,21 @@ class RetrieverRecord(TrainerCallback):
             _write(checkpoint, identity_of(self.retriever))
 
 
-def warn_of_another_retriever(checkpoint: str | bool, output_dir: str, retriever: Retriever) -> None:
+def warn_of_another_retriever(checkpoint: str, retriever: Retriever) -> None:
     """
     Warn if a checkpoint was made with another retriever than the one that is to be searched now.
 
     Args:
-        checkpoint (`str` or `bool`):
-            Folder of the checkpoint, or `True` for the last one in `output_dir`, if there is one.
-        output_dir (`str`):
-            Folder of the run.
+        checkpoint (`str`):
+            Folder of the checkpoint.
         retriever ([`~tspo_trl.search.Retriever`]):
             What the resumed run searches.
     """
-    folder = last_complete_checkpoint(output_dir) if checkpoint is True else checkpoint
-    if not folder:
-        return
-    path = Path(str(folder)) / FILE_NAME
+    path = Path(checkpoint) / FILE_NAME
     try:
         recorded = RetrieverIdentity.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        logger.warning("Cannot tell whether %s was made with this retriever: %s", folder, error)
+        logger.warning("Cannot tell whether %s was made with this retriever: %s", checkpoint, error)
         return
     recorded, identity = _searched(recorded), _searched(_through_json(identity_of(retriever)))
     if identity == recorded:
@@ -69,7 +63,7 @@ def warn_of_another_retriever(checkpoint: str | bool, output_dir: str, retriever
         logger.warning(
             "Cannot tell whether %s was made with this retriever: it was %s and is %s, and which index one of them "
             "searches is not known. A server has to be up, and to be one of `tspo-trl serve`.",
-            folder,
+            checkpoint,
             recorded,
             identity,
         )
@@ -78,7 +72,7 @@ def warn_of_another_retriever(checkpoint: str | bool, output_dir: str, retriever
             "THE RETRIEVER HAS CHANGED since checkpoint %s was made: %s. Results before and after it are not "
             "comparable. This is harmless only if the same corpus was indexed anew with the same options. "
             "To go on as before, pass the retriever of the checkpoint.",
-            folder,
+            checkpoint,
             "; ".join(_differences(recorded, identity)),
         )
 

@@ -13,7 +13,6 @@ import torch
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
-from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
 from .checkpoints import ResumableTrainer
@@ -186,30 +185,6 @@ class TSPOTrainer(ResumableTrainer):
         length = [client.get_server_info()["model_config"]["max_model_len"] if client else None]
         return int(broadcast_object_list(length, from_process=0)[0])
 
-    def train(
-        self,
-        resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
-        ignore_keys_for_eval: list[str] | None = None,
-    ) -> TrainOutput:
-        """
-        Train, as [`~trl.GRPOTrainer`] does; resumed with a retriever of another identity, it warns.
-
-        Args:
-            resume_from_checkpoint (`str` or `bool`, *optional*):
-                Folder of a checkpoint, or `True` for the last complete one in `output_dir`.
-            trial (*optional*):
-                As in [`~transformers.Trainer.train`].
-            ignore_keys_for_eval (`list[str]`, *optional*):
-                As in [`~transformers.Trainer.train`].
-
-        Returns:
-            [`~transformers.trainer_utils.TrainOutput`]
-        """
-        if self.retriever is not None and resume_from_checkpoint and self.accelerator.is_main_process:
-            warn_of_another_retriever(resume_from_checkpoint, str(self.args.output_dir), self.retriever)
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-
     # Rollouts
 
     def _run_rollouts(self, prompts: list, trainer: GRPOTrainer) -> dict[str, Any]:
@@ -330,6 +305,12 @@ class TSPOTrainer(ResumableTrainer):
         return outcomes.masked_fill(rewards.isnan().all(dim=1), torch.nan)
 
     # Resuming
+
+    def _find_checkpoint(self, resume_from_checkpoint: str | bool | None) -> str | None:
+        checkpoint = super()._find_checkpoint(resume_from_checkpoint)
+        if self.retriever is not None and checkpoint and self.accelerator.is_main_process:
+            warn_of_another_retriever(checkpoint, self.retriever)
+        return checkpoint
 
     def _rollout_state(self) -> dict[str, Any]:
         return {**super()._rollout_state(), "records": self._trajectory_files.records}
