@@ -168,7 +168,7 @@ def read_all_but_config() -> list:
     report = Report()
     with report.section("Arguments"):
         return TrlParser(ARGUMENTS).parse_args_and_config(return_remaining_strings=True)[:-1]
-    print(report)
+    print(report, file=sys.stdout if "--dry_run" in sys.argv else sys.stderr)
     sys.exit(report.exit_code)
 
 

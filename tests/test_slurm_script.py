@@ -140,7 +140,7 @@ def training_arguments(cluster, recipe=RECIPE, model=MODEL, length="6144", group
     return [
         *("--config", recipe, "--model_name_or_path", model, "--retriever_url", *urls, "--vllm_mode", "server"),
         *("--vllm_server_base_url", f"http://127.0.0.3:{cluster['VLLM_PORT']}", "--vllm_group_port", group_port),
-        *("--vllm_max_model_length", length),
+        *("--vllm_max_model_length", length, "--resume_from_checkpoint", "true"),
     ]
 
 
