@@ -160,7 +160,7 @@ def run_once(trainer: Any, prompts: list, retriever: TimedRetriever, watch: Stop
     with PeakMemory() as memory:
         watch.switch()
         watch.seconds.clear()
-        retriever.counts.clear()
+        retriever.counts = Counter(searches=0, search_calls=0)
         start, start_cpu = time.perf_counter(), time.process_time()
         prompt_ids, completion_ids, mask, *_ = trainer._generate(prompts)
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu

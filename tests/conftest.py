@@ -62,6 +62,14 @@ def chat_tokenizer():
 
 
 @pytest.fixture(scope="session")
+def chat_protocol(chat_tokenizer):
+    """Tool calls in that template."""
+    from tspo_trl.chat_protocol import ChatToolProtocol
+
+    return ChatToolProtocol(chat_tokenizer)
+
+
+@pytest.fixture(scope="session")
 def chat_model_path(tmp_path_factory, chat_tokenizer):
     """Folder of a tiny Qwen2 model that has learned to call the search well and badly, and to answer."""
     model = tiny_qwen2(chat_tokenizer)

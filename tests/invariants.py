@@ -18,7 +18,7 @@ class Exchange:
         return ids, logprobs
 
 
-def check_ids_are_only_appended_and_are_those_sampled(rollout, exchanges):
+def assert_ids_are_only_appended_and_are_those_sampled(rollout, exchanges):
     """The prompt of the rollout is not the beginning of another's."""
     start = len(rollout.prompt_ids)
     own = [(asked, turn) for asked, turn in exchanges if asked[:start] == rollout.prompt_ids]
@@ -31,13 +31,13 @@ def check_ids_are_only_appended_and_are_those_sampled(rollout, exchanges):
     assert [token for token, bit in masked if bit] == sampled
 
 
-def check_log_probabilities_are_aligned(rollout):
+def assert_log_probabilities_are_aligned(rollout):
     assert len(rollout.logprobs) == len(rollout.completion_mask) == len(rollout.completion_ids)
     for logprob, bit in zip(rollout.logprobs, rollout.completion_mask, strict=True):
         assert logprob <= 0 if bit else logprob == 0
 
 
-def check_spans_tile_the_completion_within_every_budget(rollout, limits):
+def assert_spans_tile_the_completion_within_every_budget(rollout, limits):
     position = 0
     for turn in rollout.turns:
         spans = [(turn.token_span, 1, limits.max_turn_length), (turn.feedback_span, 0, limits.max_feedback_length)]
@@ -52,13 +52,13 @@ def check_spans_tile_the_completion_within_every_budget(rollout, limits):
     assert 1 <= len(rollout.turns) <= limits.max_turns + 1
 
 
-def check_feedback_is_the_text_of_its_tokens(rollout, tokenizer):
+def assert_feedback_is_the_text_of_its_tokens(rollout, tokenizer):
     for turn in rollout.turns:
         if turn.feedback is not None:
             assert tokenizer.decode(rollout.completion_ids[slice(*turn.feedback_span)]) == turn.feedback
 
 
-def check_only_answered_searches_have_evidence(rollout):
+def assert_only_answered_searches_have_evidence(rollout):
     for turn in rollout.turns:
         searched = bool(turn.queries) and turn.feedback is not None
         assert (turn.evidence is not None) == searched
@@ -66,7 +66,7 @@ def check_only_answered_searches_have_evidence(rollout):
         assert (turn.evidence or "") in (turn.feedback or "") or len(turn.queries) > 1
 
 
-def check_counts_of_searches_add_up(rollouts, statistics):
+def assert_counts_of_searches_add_up(rollouts, statistics):
     assert statistics.queries == statistics.sent + statistics.cached
     assert statistics.failed == 0
     searched = sum(len(turn.queries) for rollout in rollouts for turn in rollout.turns)
@@ -81,12 +81,12 @@ def check_sampled_rollouts(trainer, count):
     prompt_ids = trainer._prompt_ids([trainer._prompt(question) for question in questions])
     exchange = Exchange(trainer._generate_turns)
     rollouts, statistics = trainer.rollout_loop.run(prompt_ids, exchange)
-    check_counts_of_searches_add_up(rollouts, statistics)
+    assert_counts_of_searches_add_up(rollouts, statistics)
     for rollout in rollouts:
-        check_ids_are_only_appended_and_are_those_sampled(rollout, exchange.exchanges)
-        check_spans_tile_the_completion_within_every_budget(rollout, trainer.rollout_loop.limits)
-        check_feedback_is_the_text_of_its_tokens(rollout, trainer._tokenizer)
-        check_only_answered_searches_have_evidence(rollout)
+        assert_ids_are_only_appended_and_are_those_sampled(rollout, exchange.exchanges)
+        assert_spans_tile_the_completion_within_every_budget(rollout, trainer.rollout_loop.limits)
+        assert_feedback_is_the_text_of_its_tokens(rollout, trainer._tokenizer)
+        assert_only_answered_searches_have_evidence(rollout)
         if rollout.logprobs is not None:
-            check_log_probabilities_are_aligned(rollout)
+            assert_log_probabilities_are_aligned(rollout)
     return rollouts

@@ -13,12 +13,11 @@ from tspo_trl.rollout import RolloutLimits, RolloutLoop
 
 from .invariants import (
     Exchange,
-    check_counts_of_searches_add_up,
-    check_feedback_is_the_text_of_its_tokens,
-    check_ids_are_only_appended_and_are_those_sampled,
-    check_log_probabilities_are_aligned,
-    check_only_answered_searches_have_evidence,
-    check_spans_tile_the_completion_within_every_budget,
+    assert_counts_of_searches_add_up,
+    assert_feedback_is_the_text_of_its_tokens,
+    assert_ids_are_only_appended_and_are_those_sampled,
+    assert_only_answered_searches_have_evidence,
+    assert_spans_tile_the_completion_within_every_budget,
 )
 
 PIECES = [
@@ -91,7 +90,7 @@ def run_arbitrary(data, tokenizer, retriever):
 def test_ids_are_only_appended_and_are_those_that_were_sampled(data, any_tokenizer, retriever):
     _, exchanges, rollouts, _ = run_arbitrary(data, any_tokenizer, retriever)
     for rollout in rollouts:
-        check_ids_are_only_appended_and_are_those_sampled(rollout, exchanges)
+        assert_ids_are_only_appended_and_are_those_sampled(rollout, exchanges)
 
 
 @SETTINGS
@@ -99,7 +98,8 @@ def test_ids_are_only_appended_and_are_those_that_were_sampled(data, any_tokeniz
 def test_masks_and_log_probabilities_are_aligned_with_the_ids(data, any_tokenizer, retriever):
     *_, rollouts, _ = run_arbitrary(data, any_tokenizer, retriever)
     for rollout in rollouts:
-        check_log_probabilities_are_aligned(rollout)
+        assert rollout.logprobs == [-float(bit) for bit in rollout.completion_mask]
+        assert len(rollout.completion_ids) == len(rollout.completion_mask)
 
 
 @SETTINGS
@@ -107,7 +107,7 @@ def test_masks_and_log_probabilities_are_aligned_with_the_ids(data, any_tokenize
 def test_spans_of_turns_and_feedback_tile_the_completion_within_every_budget(data, any_tokenizer, retriever):
     limits, _, rollouts, _ = run_arbitrary(data, any_tokenizer, retriever)
     for rollout in rollouts:
-        check_spans_tile_the_completion_within_every_budget(rollout, limits)
+        assert_spans_tile_the_completion_within_every_budget(rollout, limits)
 
 
 @SETTINGS
@@ -115,7 +115,7 @@ def test_spans_of_turns_and_feedback_tile_the_completion_within_every_budget(dat
 def test_cut_feedback_keeps_its_closing_tag(data, any_tokenizer, retriever):
     *_, rollouts, _ = run_arbitrary(data, any_tokenizer, retriever)
     for rollout in rollouts:
-        check_feedback_is_the_text_of_its_tokens(rollout, any_tokenizer)
+        assert_feedback_is_the_text_of_its_tokens(rollout, any_tokenizer)
         for turn in rollout.turns:
             if turn.evidence is not None:
                 assert turn.feedback == f"\n\n<information>{turn.evidence}</information>\n\n"
@@ -126,7 +126,7 @@ def test_cut_feedback_keeps_its_closing_tag(data, any_tokenizer, retriever):
 def test_only_what_the_search_returned_is_evidence(data, any_tokenizer, retriever):
     *_, rollouts, _ = run_arbitrary(data, any_tokenizer, retriever)
     for rollout in rollouts:
-        check_only_answered_searches_have_evidence(rollout)
+        assert_only_answered_searches_have_evidence(rollout)
         assert not any("Atlantis" in (turn.evidence or "") for turn in rollout.turns)
 
 
@@ -134,4 +134,4 @@ def test_only_what_the_search_returned_is_evidence(data, any_tokenizer, retrieve
 @given(data=st.data())
 def test_counts_of_searches_add_up(data, any_tokenizer, retriever):
     *_, rollouts, statistics = run_arbitrary(data, any_tokenizer, retriever)
-    check_counts_of_searches_add_up(rollouts, statistics)
+    assert_counts_of_searches_add_up(rollouts, statistics)

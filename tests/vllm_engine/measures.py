@@ -13,7 +13,7 @@ def logp_differences(trainer):
     return [entry[name] for entry in trainer.state.log_history if name in entry]
 
 
-def check_that_stale_weights_are_seen(make_trainer):
+def assert_that_stale_weights_are_seen(make_trainer):
     """Four steps without synchronisation: what the tests look at does tell."""
     trainer = make_trainer(max_steps=4, learning_rate=2e-3)
     trainer.vllm_generation.sync_weights()  # an engine may have another trainer's weights

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM
 
 pytest.importorskip("vllm_on_cpu", reason="needs the environment of `make test-vllm`")
 
-from .measures import MAX_LOGP_DIFFERENCE, check_that_stale_weights_are_seen, logp_differences
+from .measures import MAX_LOGP_DIFFERENCE, assert_that_stale_weights_are_seen, logp_differences
 
 
 def test_four_steps_sample_from_the_weights_in_training(make_colocate_trainer):
@@ -18,7 +18,7 @@ def test_four_steps_sample_from_the_weights_in_training(make_colocate_trainer):
 
 
 def test_weights_that_stay_behind_are_seen(make_colocate_trainer):
-    check_that_stale_weights_are_seen(make_colocate_trainer)
+    assert_that_stale_weights_are_seen(make_colocate_trainer)
 
 
 def test_lora_is_merged_for_sampling_and_leaves_the_base_as_it_was(make_colocate_trainer, searching_model_path):

@@ -12,7 +12,7 @@ pytest.importorskip("vllm_on_cpu", reason="needs the environment of `make test-v
 
 from tspo_trl.vllm_requests import request_budgets
 
-from .measures import MAX_LOGP_DIFFERENCE, check_that_stale_weights_are_seen, logp_differences
+from .measures import MAX_LOGP_DIFFERENCE, assert_that_stale_weights_are_seen, logp_differences
 from .vllm_server import free_port
 
 SCRIPT = Path(__file__).parent / "unequal_turns.py"
@@ -27,7 +27,7 @@ def test_four_steps_sample_from_the_weights_in_training(make_server_trainer):
 
 
 def test_weights_that_stay_behind_are_seen(make_server_trainer):
-    check_that_stale_weights_are_seen(make_server_trainer)
+    assert_that_stale_weights_are_seen(make_server_trainer)
 
 
 def test_lora_is_merged_for_sampling(make_server_trainer):
