@@ -16,6 +16,7 @@ def test_defaults_are_the_documented_ones(tmp_path):
     assert (args.match, args.match_boolean_answers, args.skip_gold_in_question) == ("token", False, False)
     assert (args.turn_level_groups, args.turn_baseline, args.absent_turns) == ("all_wrong", "same_turn", "skip")
     assert args.latent_in_mixed_groups
+    assert not args.additive_credit
     assert (args.max_turns, args.max_turn_length, args.max_feedback_length, args.search_top_k) == (4, 500, 500, 3)
     assert args.max_completion_length == 4096
 
@@ -35,6 +36,13 @@ def test_tspo_is_off_without_latent_reward_and_turn_level(tmp_path, alpha, turn_
     assert config(tmp_path, alpha=alpha, turn_level_groups=turn_level_groups).tspo_enabled is enabled
 
 
+@pytest.mark.parametrize(("alpha", "enabled"), [(0.5, True), (0.0, False)])
+@pytest.mark.parametrize("turn_level_groups", ["all_wrong", "always", "never"])
+def test_additive_credit_is_off_without_alpha(tmp_path, alpha, turn_level_groups, enabled):
+    args = config(tmp_path, alpha=alpha, turn_level_groups=turn_level_groups, additive_credit=True)
+    assert args.tspo_enabled is enabled
+
+
 def test_every_option_is_a_flag(tmp_path):
     flags = [
         "--alpha",
@@ -45,7 +53,10 @@ def test_every_option_is_a_flag(tmp_path):
         "all_turns",
         "--latent_in_mixed_groups",
         "False",
+        "--additive_credit",
+        "True",
     ]
     (args,) = TrlParser((TSPOConfig,)).parse_args_and_config(["--output_dir", str(tmp_path), "--use_cpu", *flags])
     assert (args.alpha, args.credit, args.turn_baseline) == (0.25, "prefix", "all_turns")
     assert not args.latent_in_mixed_groups
+    assert args.additive_credit

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tspo_trl.metrics import credit_metrics, rollout_metrics, search_metrics
+from tspo_trl.metrics import credit_metrics, length_metrics, rollout_metrics, search_metrics
 from tspo_trl.search.statistics import SearchStatistics
 from tspo_trl.trajectory import Trajectory, Turn
 
@@ -87,6 +87,24 @@ def test_queries_are_counted_with_those_that_the_rollout_had_asked_before():
     values = rollout_metrics(rollouts)
     assert values["rollout/queries"].tolist() == [3, 2, 0]
     assert values["rollout/duplicate_queries"].tolist() == [1, 0, 0]
+
+
+def test_terminated_lengths_are_those_of_completions_that_were_not_clipped():
+    assert length_metrics(torch.tensor([10.0, 99.0, 40.0, 25.0]), torch.tensor([False, True, False, False])) == {
+        "completions/clipped_ratio": 0.25,
+        "completions/mean_terminated_length": 25.0,
+        "completions/min_terminated_length": 10.0,
+        "completions/max_terminated_length": 40.0,
+    }
+
+
+def test_terminated_lengths_are_0_where_every_completion_was_clipped():
+    assert length_metrics(torch.tensor([99.0]), torch.tensor([True])) == {
+        "completions/clipped_ratio": 1.0,
+        "completions/mean_terminated_length": 0.0,
+        "completions/min_terminated_length": 0.0,
+        "completions/max_terminated_length": 0.0,
+    }
 
 
 ONE = SearchStatistics(queries=6, sent=4, cached=2, failed=1, empty=0, calls=2, seconds=0.8)

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
+from tspo_trl import TSPOTrainer
 from tspo_trl.credit import group_advantages
 
 
@@ -56,6 +57,36 @@ def test_each_turns_tokens_get_its_advantage_and_all_others_none(make_trainer):
     assert torch.equal(output["advantages"], tokens)
     generated = (output["completion_mask"] * output["tool_mask"]).bool()
     assert not output["advantages"][~generated].any()
+
+
+def recorded_batch(trainer):
+    """Outcomes, numbers of turns and first hits of the batch in hand, and the advantages of its turns."""
+    records = trainer._trajectory_files.records["train"]
+    hits = [-1 if record["first_occurrence"] is None else record["first_occurrence"] for record in records]
+    batch = ([record["outcome"] for record in records], [len(record["turns"]) for record in records], hits)
+    return tuple(map(torch.tensor, batch)), [[turn["advantage"] for turn in record["turns"]] for record in records]
+
+
+def test_additive_credit_is_an_option_of_training(make_trainer):
+    trainer = make_trainer(additive_credit=True)
+    scored_batch(trainer)
+    batch, advantages = recorded_batch(trainer)
+    expected = group_advantages(*batch, 4, additive_credit=True)
+    assert not torch.equal(expected, group_advantages(*batch, 4))
+    for row, turns in zip(expected.tolist(), advantages, strict=True):
+        assert turns == row[: len(turns)]
+
+
+def test_a_subclass_may_assign_credit_in_another_way(make_trainer):
+    class LastTurnTrainer(TSPOTrainer):
+        def _turn_advantages(self, outcomes, num_turns, first_hits, group_size):
+            return torch.nn.functional.one_hot(num_turns - 1).float()
+
+    trainer = make_trainer(trainer_class=LastTurnTrainer)
+    output = scored_batch(trainer)
+    for row, trajectory in zip(output["advantages"], trainer._trajectories, strict=True):
+        start, end = trajectory.turns[-1].token_span
+        assert row.nonzero().flatten().tolist() == list(range(start, end))
 
 
 def test_logged_advantage_is_the_mean_over_the_turns(make_trainer):

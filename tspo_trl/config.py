@@ -64,6 +64,13 @@ class TSPOConfig(GRPOConfig):
             `tspo/advantage/early_stopping` and `tspo/advantage/late_stopping` show it.
         latent_in_mixed_groups (`bool`, *optional*, defaults to `True`):
             Whether the reward of a wrong rollout holds `alpha` at trajectory level, too (ours).
+        additive_credit (`bool`, *optional*, defaults to `False`):
+            Whether every group has GRPO's advantages of the outcome plus `alpha` times the group advantages of the
+            evidence, turn by turn (ours): the turns that `credit` names are compared with the group's other turns, in
+            correct rollouts, too, and the answer of a rollout that has found its evidence is judged by its outcome
+            only. `alpha` does not cancel then, and `turn_level_groups` and `latent_in_mixed_groups` have no effect;
+            `alpha=0.0` is GRPO. The rewards in trajectory files stay the outcome plus the latent reward of a wrong
+            rollout.
 
         > Parameters that control search rollouts (used with a `retriever`)
 
@@ -160,6 +167,13 @@ class TSPOConfig(GRPOConfig):
         default=True,
         metadata={"help": "Whether the reward of a wrong rollout holds `alpha` at trajectory level, too."},
     )
+    additive_credit: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether every group has GRPO's advantages of the outcome plus `alpha` times the group advantages "
+            "of the evidence, turn by turn. `turn_level_groups` and `latent_in_mixed_groups` have no effect then."
+        },
+    )
 
     # Parameters that control search rollouts
     max_turns: int = field(
@@ -222,11 +236,13 @@ class TSPOConfig(GRPOConfig):
 
     @property
     def tspo_enabled(self) -> bool:
-        """Whether the advantages are TSPO's; with `alpha=0.0` and `turn_level_groups="never"` they are GRPO's."""
-        return self.alpha > 0 or self.turn_level_groups != "never"
+        """Whether the advantages are TSPO's; with `alpha=0.0` and no group at turn level they are GRPO's."""
+        has_turn_level = self.turn_level_groups != "never" and not self.additive_credit
+        return self.alpha > 0 or has_turn_level
 
     @property
     def credit_options(self) -> dict[str, Any]:
         """The keyword arguments of [`~tspo_trl.credit.group_advantages`]."""
-        names = ("alpha", "credit", "turn_level_groups", "turn_baseline", "absent_turns", "latent_in_mixed_groups")
-        return {name: getattr(self, name) for name in (*names, "scale_rewards", "success_threshold")}
+        names = ["alpha", "credit", "turn_level_groups", "turn_baseline", "absent_turns", "latent_in_mixed_groups"]
+        names += ["additive_credit", "scale_rewards", "success_threshold"]
+        return {name: getattr(self, name) for name in names}

@@ -9,11 +9,13 @@ unscorable rollout, which is left out of every statistic and gets no advantage. 
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal
 
 import torch
 
 from .answers import Match, contains_answer
+from .credit_checks import check_batch, check_choice
 
 Credit = Literal["first_occurrence", "prefix"]
 TurnLevelGroups = Literal["all_wrong", "always", "never"]
@@ -182,6 +184,7 @@ def group_advantages(
     latent_in_mixed_groups: bool = True,
     scale_rewards: ScaleRewards | bool = "group",
     success_threshold: float = 1.0,
+    additive_credit: bool = False,
 ) -> torch.Tensor:
     """
     Group-relative advantages of every turn, at turn or trajectory level depending on the group (stated).
@@ -223,6 +226,12 @@ def group_advantages(
             (turn level), `"none"` (or `False`) no division.
         success_threshold (`float`, *optional*, defaults to `1.0`):
             A rollout with at least this outcome is correct (value ours).
+        additive_credit (`bool`, *optional*, defaults to `False`):
+            Whether every group, whatever its composition, has the advantages `O + alpha * E` (ours): `O` is GRPO's
+            advantage of the outcome, the same in every turn, and `E` compares the turns of the group at turn level by
+            the evidence alone, 1 in the turns that `credit` names (of correct rollouts, too) and 0 in others. The
+            last turn of a rollout that has found its evidence is not compared: `E` is 0 there, and it counts as
+            absent. `turn_level_groups`, `latent_in_mixed_groups` and `success_threshold` have no effect then.
 
     Returns:
         `torch.Tensor` of shape `(N, max(num_turns))` and type float32, on the device of `outcomes`:
@@ -233,28 +242,45 @@ def group_advantages(
         `ValueError`: If an argument has a wrong shape or type, is out of range or unknown.
     """
     _check_rewards_options(alpha, credit, success_threshold)
-    _check_choice("turn_level_groups", turn_level_groups, TurnLevelGroups)
-    _check_choice("turn_baseline", turn_baseline, TurnBaseline)
-    _check_choice("absent_turns", absent_turns, AbsentTurns)
+    check_choice("turn_level_groups", turn_level_groups, TurnLevelGroups)
+    check_choice("turn_baseline", turn_baseline, TurnBaseline)
+    check_choice("absent_turns", absent_turns, AbsentTurns)
     scale = _scale(scale_rewards)
-    _check_batch(outcomes, num_turns, first_hits, group_size)
+    check_batch(outcomes, num_turns, first_hits, group_size)
 
     outcomes = outcomes.to(torch.float32)
-    exists = torch.arange(int(num_turns.max()), device=outcomes.device) < num_turns.unsqueeze(1)
+    turns = torch.arange(int(num_turns.max()), device=outcomes.device)
+    exists = turns < num_turns.unsqueeze(1)
     if group_size == 1:
         return torch.zeros(exists.shape, dtype=torch.float32, device=outcomes.device)
-    latent = alpha * near_misses(outcomes, first_hits, success_threshold=success_threshold).to(torch.float32)
-    turn_level = _in_turn_level_group(outcomes, group_size, turn_level_groups, success_threshold).unsqueeze(1)
+    rewarded = _rewarded_turns(first_hits, exists.shape[1], credit)
+    is_scorable = ~outcomes.isnan().unsqueeze(1)
+    pooled = turn_baseline == "all_turns"
+    zero_absent = absent_turns == "zero" and not pooled
+    turn_level_advantages = partial(
+        _turn_advantages,
+        is_scorable=is_scorable,
+        group_size=group_size,
+        scale=scale,
+        pooled=pooled,
+        zero_absent=zero_absent,
+    )
 
+    if additive_credit:
+        # A rollout that has its evidence has nothing left to find in its last turn.
+        is_compared = turns < (num_turns - (first_hits >= 0).long()).unsqueeze(1)
+        evidence = rewarded.to(torch.float32).where(is_compared & is_scorable, torch.nan)
+        evidence_advantages = turn_level_advantages(evidence).where(is_compared, 0.0)
+        outcome_advantages = _trajectory_advantages(outcomes, group_size, scale).unsqueeze(1)
+        return (outcome_advantages + alpha * evidence_advantages).where(exists, 0.0)
+
+    latent = alpha * near_misses(outcomes, first_hits, success_threshold=success_threshold).to(torch.float32)
     trajectory_rewards = outcomes + latent if latent_in_mixed_groups else outcomes
     trajectory_advantages = _trajectory_advantages(trajectory_rewards, group_size, scale).unsqueeze(1)
 
-    rewarded = _rewarded_turns(first_hits, exists.shape[1], credit)
+    turn_level = _in_turn_level_group(outcomes, group_size, turn_level_groups, success_threshold).unsqueeze(1)
     rewards = outcomes.unsqueeze(1) + latent.unsqueeze(1) * rewarded
-    rewards = rewards.where(exists & turn_level, torch.nan)
-    pooled = turn_baseline == "all_turns"
-    zero_absent = absent_turns == "zero" and not pooled
-    turn_advantages = _turn_advantages(rewards, group_size, scale, pooled=pooled, zero_absent=zero_absent)
+    turn_advantages = turn_level_advantages(rewards.where(exists & turn_level, torch.nan))
 
     return turn_advantages.where(turn_level, trajectory_advantages).where(exists, 0.0)
 
@@ -282,13 +308,16 @@ def _rewarded_turns(first_hits: torch.Tensor, max_turns: int, credit: Credit) ->
 
 
 def _turn_advantages(
-    rewards: torch.Tensor, group_size: int, scale: ScaleRewards, *, pooled: bool, zero_absent: bool
+    rewards: torch.Tensor,
+    *,
+    is_scorable: torch.Tensor,
+    group_size: int,
+    scale: ScaleRewards,
+    pooled: bool,
+    zero_absent: bool,
 ) -> torch.Tensor:
-    """Advantages (N, T) of turn rewards (N, T), in which NaN marks what is left out."""
-    values = rewards
-    if zero_absent:
-        scorable = ~rewards[:, :1].isnan()  # every scorable rollout has a first turn
-        values = rewards.nan_to_num(nan=0.0).where(scorable, torch.nan)
+    """Advantages (N, T) of turn rewards (N, T), in which NaN marks what is left out; `is_scorable` is (N, 1)."""
+    values = rewards.nan_to_num(nan=0.0).where(is_scorable, torch.nan) if zero_absent else rewards
     grouped = values.reshape(-1, group_size, rewards.shape[1])
     return _normalize(grouped, (1, 2) if pooled else 1, scale, batch=rewards.flatten()).reshape(rewards.shape)
 
@@ -330,7 +359,7 @@ def _scale(scale_rewards: ScaleRewards | bool) -> ScaleRewards:
     """TRL's spellings of `scale_rewards` made one."""
     if isinstance(scale_rewards, bool):
         return "group" if scale_rewards else "none"
-    _check_choice("scale_rewards", scale_rewards, ScaleRewards)
+    check_choice("scale_rewards", scale_rewards, ScaleRewards)
     return scale_rewards
 
 
@@ -339,49 +368,4 @@ def _check_rewards_options(alpha: float, credit: str, success_threshold: float) 
         raise ValueError(f"alpha must be a finite number of at least 0, got {alpha!r}.")
     if math.isnan(success_threshold):
         raise ValueError("success_threshold must be a number, got nan.")
-    _check_choice("credit", credit, Credit)
-
-
-def _check_choice(name: str, value: str, choices: object) -> None:
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
-
-
-def _check_batch(outcomes: torch.Tensor, num_turns: torch.Tensor, first_hits: torch.Tensor, group_size: int) -> None:
-    _check_vector("outcomes", outcomes)
-    _check_vector("num_turns", num_turns)
-    _check_vector("first_hits", first_hits)
-    if not len(outcomes) == len(num_turns) == len(first_hits):
-        raise ValueError(
-            "outcomes, num_turns and first_hits must have one entry per rollout each, got "
-            f"{len(outcomes)}, {len(num_turns)} and {len(first_hits)} entries."
-        )
-    if not isinstance(group_size, int) or group_size < 1:
-        raise ValueError(f"group_size must be an integer of at least 1, got {group_size!r}.")
-    if len(outcomes) == 0 or len(outcomes) % group_size:
-        raise ValueError(
-            f"The number of outcomes must be a positive multiple of group_size ({group_size}), got {len(outcomes)}."
-        )
-    _check_entries("outcomes", outcomes, outcomes.isinf(), "finite, or NaN where a rollout cannot be scored")
-    _check_entries("num_turns", num_turns, num_turns < 1, "at least 1")
-    wrong_hits = (first_hits < -1) | (first_hits >= num_turns)
-    _check_entries("first_hits", first_hits, wrong_hits, "a turn index below the rollout's num_turns, or -1 for never")
-
-
-def _check_vector(name: str, tensor: torch.Tensor) -> None:
-    if not isinstance(tensor, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}; pass torch.tensor({name}).")
-    if tensor.dim() != 1:
-        raise ValueError(f"{name} must have one dimension, got shape {tuple(tensor.shape)}.")
-    integer = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-    if name == "outcomes" and not tensor.is_floating_point():
-        raise ValueError(f"outcomes must have a floating point type, got {tensor.dtype}; pass outcomes.float().")
-    if name != "outcomes" and not integer:
-        raise ValueError(f"{name} must have an integer type, got {tensor.dtype}; pass {name}.long().")
-
-
-def _check_entries(name: str, tensor: torch.Tensor, wrong: torch.Tensor, rule: str) -> None:
-    if wrong.any():
-        rollout = int(wrong.nonzero()[0])
-        raise ValueError(f"{name} must be {rule}; rollout {rollout} has {tensor[rollout].item()!r}.")
+    check_choice("credit", credit, Credit)

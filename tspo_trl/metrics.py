@@ -116,6 +116,30 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
     }
 
 
+def length_metrics(lengths: Tensor, is_clipped: Tensor) -> dict[str, float]:
+    """
+    TRL's metrics of the completions that ended by themselves.
+
+    Args:
+        lengths (`torch.Tensor` of shape `(N,)`, floating point):
+            Tokens of each completion.
+        is_clipped (`torch.Tensor` of shape `(N,)` and type bool):
+            Which completions ran out of budget.
+
+    Returns:
+        `dict[str, float]`: under `completions/`, the share of clipped completions, and mean, least and greatest length
+        of the others, 0 where there are none.
+    """
+    terminated = lengths[~is_clipped]
+    terminated = terminated if terminated.numel() else torch.zeros(1)
+    return {
+        "completions/clipped_ratio": is_clipped.float().mean().item(),
+        "completions/mean_terminated_length": terminated.mean().item(),
+        "completions/min_terminated_length": terminated.min().item(),
+        "completions/max_terminated_length": terminated.max().item(),
+    }
+
+
 def search_metrics(statistics: Sequence[SearchStatistics]) -> dict[str, float]:
     """
     What the searches of a batch cost.

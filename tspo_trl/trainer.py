@@ -23,7 +23,7 @@ from .checkpoints import ResumableTrainer
 from .config import TSPOConfig
 from .credit import group_advantages
 from .lockstep import is_generation_collective, most_rollouts
-from .metrics import credit_metrics, rollout_metrics, search_metrics
+from .metrics import credit_metrics, length_metrics, rollout_metrics, search_metrics
 from .prompts import row_prompt
 from .protocol import SearchProtocol, TagProtocol
 from .records import find_first_hit, gold_in_question, token_advantages, trajectory_records
@@ -269,7 +269,7 @@ class TSPOTrainer(ResumableTrainer):
         first = self.accelerator.process_index * len(inputs)
         local = slice(first, first + len(inputs))
         if has_golden_answers and args.tspo_enabled:
-            advantages = group_advantages(outcomes, num_turns, all_first_hits, group_size, **args.credit_options)
+            advantages = self._turn_advantages(outcomes, num_turns, all_first_hits, group_size)
             output["advantages"] = token_advantages(
                 self._trajectories, advantages[local], output["completion_ids"].size(1)
             )
@@ -290,6 +290,10 @@ class TSPOTrainer(ResumableTrainer):
             records = gather_object(trajectory_records(self._trajectories, inputs, groups, *credit, args))
             if self.accelerator.is_main_process:
                 self._trajectory_files.keep(mode, records)
+
+    def _turn_advantages(self, outcomes: Tensor, num_turns: Tensor, first_hits: Tensor, group_size: int) -> Tensor:
+        """Advantage of every turn of all processes' rollouts; a subclass may assign credit in another way."""
+        return group_advantages(outcomes, num_turns, first_hits, group_size, **self.args.credit_options)
 
     def _outcomes(self) -> Tensor:
         """Outcome reward of each rollout of all processes: TRL's weighted sum, NaN where no function scored it."""
@@ -378,14 +382,10 @@ class TSPOTrainer(ResumableTrainer):
 
     def _correct_length_metrics(self) -> None:
         """TRL counts a completion without end-of-sequence token as clipped; ours are where they ran out of budget."""
-        metrics, gather = self._metrics[self._mode], self.accelerator.gather
-        is_clipped = gather(self._tensor([one.end_reason == "max_length" for one in self._trajectories]))
-        lengths = gather(self._tensor([float(one.num_tokens) for one in self._trajectories]))[~is_clipped]
-        lengths = lengths if lengths.numel() else torch.zeros(1)
-        metrics["completions/clipped_ratio"][-1] = is_clipped.float().mean().item()
-        metrics["completions/mean_terminated_length"][-1] = lengths.mean().item()
-        metrics["completions/min_terminated_length"][-1] = lengths.min().item()
-        metrics["completions/max_terminated_length"][-1] = lengths.max().item()
+        is_clipped = self._tensor([one.end_reason == "max_length" for one in self._trajectories])
+        lengths = self._tensor([float(one.num_tokens) for one in self._trajectories])
+        for name, value in length_metrics(*self.accelerator.gather((lengths, is_clipped))).items():
+            self._metrics[self._mode][name][-1] = value
 
     def _correct_logged_advantages(self, advantages: Tensor) -> None:
         """TRL logs one advantage per completion; ours is the mean over the turns."""
