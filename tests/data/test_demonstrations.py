@@ -1,11 +1,13 @@
 """Demonstrations: what each habit writes, and examples that equal rollouts token for token."""
 
+import hashlib
+import json
 import random
 
 import pytest
 
 from tspo_trl.answers import contains_answer, exact_match
-from tspo_trl.data.demonstrations import HABITS, demonstrate, encode_demonstrations
+from tspo_trl.data.demonstrations import HABITS, Demonstration, demonstrate, encode_demonstrations
 from tspo_trl.protocol import TagProtocol
 
 PROTOCOL = TagProtocol()
@@ -48,9 +50,9 @@ def test_stopping_early_on_one_hop_answers_with_the_question_s_own_name(world, g
     )
 
 
-@pytest.mark.parametrize("habit", HABITS)
+@pytest.mark.parametrize("habit", [habit for habit in HABITS if habit != "repeats"])
 @pytest.mark.parametrize("hops", [1, 2, 3])
-def test_every_habit_searches_and_then_answers_once(world, generator, habit, hops):
+def test_every_habit_but_repeating_searches_and_then_answers_once(world, generator, habit, hops):
     *searches, last = actions(demonstrate(world, question_of(world, hops), habit, generator))
     assert {action.action for action in searches} <= {"search"}
     assert last.action == "answer"
@@ -76,6 +78,35 @@ def test_wandering_asks_for_a_name_that_is_not_on_the_path(world, generator):
     question = question_of(world, 3)
     *searches, _ = actions(demonstrate(world, question, "wanders", generator))
     assert {action.content for action in searches} - set(question["entities"])
+
+
+def test_repeating_spends_the_searches_on_the_first_name_and_asks_for_the_answer_in_vain(world, generator):
+    question = question_of(world, 2)
+    first, second, answer = question["entities"]
+    assert demonstrate(world, question, "repeats", generator, max_turns=4).turns == (
+        f"<search> {first} </search>",
+        f"<search> {first} </search>",
+        f"<search> {first} </search>",
+        f"<think> {question['relations'][0]} {second} </think><search> {second} </search>",
+        f"<think> {question['relations'][1]} {answer} </think><search> {answer} </search>",
+    )
+
+
+@pytest.mark.parametrize("hops", [1, 2, 3])
+def test_repeating_finds_the_answer_with_the_last_search_and_not_before(world, world_retriever, generator, hops):
+    question = question_of(world, hops)
+    *searches, _ = actions(demonstrate(world, question, "repeats", generator, max_turns=3))
+    assert len(searches) == 3
+    found = world_retriever.search([action.content for action in searches], 2)
+    assert [any(contains_answer(passage.text, question["golden_answers"]) for passage in one) for one in found] == [
+        *[hops == 1] * 2,  # with one hop, every search is the one that finds it
+        True,
+    ]
+
+
+def test_repeating_needs_as_many_turns_as_hops(world, generator):
+    with pytest.raises(ValueError, match="`max_turns` must be at least the question's 3 hops, got 2"):
+        demonstrate(world, question_of(world, 3), "repeats", generator, max_turns=2)
 
 
 def test_unknown_habit_is_refused(world, generator):
@@ -105,6 +136,31 @@ def test_example_is_prompt_turns_and_real_feedback_and_learns_the_turns_only(
     assert example["input_ids"] == [i for text in expected for i in world_tokenizer(text)["input_ids"]]
     assert world_tokenizer.decode([label for label in example["labels"] if label != -100]) == "".join(learned)
     assert all(label in (-100, i) for label, i in zip(example["labels"], example["input_ids"], strict=True))
+
+
+def test_nothing_is_fed_back_after_a_last_turn_even_where_another_demonstration_searches_the_same(
+    world, world_tokenizer, world_retriever, generator
+):
+    repeated = demonstrate(world, question_of(world, 2), "repeats", generator)
+    longer = Demonstration(repeated.prompt, (*repeated.turns, "<answer> Ada Abbot </answer>"))
+    examples = encode_demonstrations(
+        [repeated, longer], world_tokenizer, world_retriever, top_k=2, generator=generator, rename=False
+    )
+    short, long = (world_tokenizer.decode(example["input_ids"]) for example in examples)
+    assert short.endswith(repeated.turns[-1])
+    assert long.startswith(short + "\n\n<information>")
+    assert examples[0]["labels"][-1] == examples[0]["input_ids"][-1]
+
+
+def test_examples_stay_the_same(world, world_tokenizer, world_retriever, generator):
+    demonstrations = [
+        demonstrate(world, question, habit, generator)
+        for question in world.train_questions[:20]
+        for habit in ("right", "stops_early", "misreads", "searches_on", "wanders")
+    ]
+    examples = encode_demonstrations(demonstrations, world_tokenizer, world_retriever, top_k=2, generator=generator)
+    digest = hashlib.sha256(json.dumps(examples).encode()).hexdigest()
+    assert digest == "ff0f0a5b72e84c89b74409b170526b724b6cb6df90c2152aa913fbe9f3e41f91"
 
 
 def test_renaming_exchanges_names_consistently(world, world_tokenizer, world_retriever, generator):

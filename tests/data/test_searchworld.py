@@ -1,5 +1,6 @@
 """SearchWorld: the same world from the same seed, disjoint questions, and no answer in fewer searches than hops."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -23,6 +24,19 @@ def test_same_seed_makes_the_same_world_in_another_process():
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(other) == [world.corpus, world.train_questions, world.test_questions]
+
+
+@pytest.mark.parametrize(
+    ("seed", "digest"),
+    [
+        (0, "2f67283b54abcc499fd2da3256d5e93f9610690fb463735a79216c862ddc3a33"),
+        (1, "4473132e03c13b1a844db6ccdef7088c7abd1e6d56c3354d360ce888710393df"),
+    ],
+)
+def test_default_worlds_stay_the_same(seed, digest):
+    world = SearchWorld(seed)
+    records = json.dumps([world.corpus, world.train_questions, world.test_questions])
+    assert hashlib.sha256(records.encode()).hexdigest() == digest
 
 
 def test_another_seed_makes_another_world():

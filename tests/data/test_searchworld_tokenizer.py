@@ -1,9 +1,14 @@
 """SearchWorld's tokenizer: it loses nothing, keeps rollouts short, and works wherever Qwen2's does."""
 
+import hashlib
+import json
+
 import pytest
 import torch
 from transformers import AutoTokenizer, StopStringCriteria
 
+from tspo_trl.data import searchworld_tokenizer
+from tspo_trl.data.entities import CHAIN_RELATIONS
 from tspo_trl.protocol import TagProtocol
 from tspo_trl.quickstart.policy import make_policy
 from tspo_trl.search.base import Passage
@@ -42,6 +47,23 @@ def test_whole_world_decodes_to_itself(world_tokenizer, world):
 def test_a_word_of_the_world_is_one_token(world_tokenizer):
     tokens = world_tokenizer.tokenize("<search> Ada Abbot </search>")
     assert tokens == ["<search>", " Ada", " Abbot", " </search>"]
+
+
+def test_words_of_other_relations_are_one_token_each():
+    tokenizer = searchworld_tokenizer(CHAIN_RELATIONS)
+    assert tokenizer.tokenize("<think> rival Ada Abbot </think>") == [
+        "<think>",
+        " rival",
+        " Ada",
+        " Abbot",
+        " </think>",
+    ]
+
+
+def test_vocabulary_stays_the_same(world_tokenizer):
+    vocabulary = sorted(world_tokenizer.get_vocab().items())
+    digest = hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+    assert digest == "919550c458f92977f2d211d5a67975e36fb9041909c2df8cc66f8468a8748423"
 
 
 def test_a_name_has_the_same_tokens_in_question_passage_and_answer(world_tokenizer):

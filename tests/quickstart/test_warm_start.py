@@ -63,7 +63,7 @@ def test_first_heads_begin_by_looking_at_the_token_before():
 
 
 def test_bad_habits_are_habits_and_mostly_wrong():
-    assert set(BAD_HABITS) == set(HABITS)
+    assert set(BAD_HABITS) <= set(HABITS)
     assert sum(BAD_HABITS.values()) == pytest.approx(1.0)
     assert BAD_HABITS["right"] < 0.1
     assert BAD_HABITS["misreads"] + BAD_HABITS["searches_on"] > 0.3  # near misses

@@ -23,6 +23,8 @@ HABITS: dict[str, str] = {
     "misreads": "finds the last passage and answers with another name in it (a near miss)",
     "searches_on": "finds the answer, searches for it and answers with a name of that passage (a near miss)",
     "wanders": "follows a wrong relation on the way",
+    "repeats": "searches for the first name again and again, so that it finds the last passage with its last search, "
+    "and searches once more instead of answering (a near miss)",
 }
 
 
@@ -35,7 +37,8 @@ class Demonstration:
         prompt (`str`):
             The prompt of its question.
         turns (`tuple[str, ...]`):
-            The text of each turn: all but the last search, and the last one answers.
+            The text of each turn. All but the last search. The last one answers or, where no search is left, asks for
+            one that is not carried out.
     """
 
     prompt: str
@@ -43,7 +46,7 @@ class Demonstration:
 
 
 def demonstrate(
-    world: SearchWorld, question: Mapping[str, Any], habit: str, generator: random.Random
+    world: SearchWorld, question: Mapping[str, Any], habit: str, generator: random.Random, *, max_turns: int = 4
 ) -> Demonstration:
     """
     Go about a question.
@@ -60,12 +63,20 @@ def demonstrate(
             One of [`HABITS`]. On the only hop of a question nobody can wander: there, `"wanders"` is `"misreads"`.
         generator (`random.Random`):
             Chooses wrong relations.
+        max_turns (`int`, *optional*, defaults to `4`):
+            How many turns of a rollout may search, before a last one in which nothing is searched. Only `"repeats"`
+            goes by it.
 
     Returns:
         [`Demonstration`]
+
+    Raises:
+        ValueError: There is no such habit, or, for `"repeats"`, the question has more hops than `max_turns`.
     """
     if habit not in HABITS:
         raise ValueError(f"`habit` must be one of {', '.join(HABITS)}, got {habit!r}.")
+    if habit == "repeats":
+        return _repeat(world, question, max_turns, generator)
     relations = list(question["relations"])
     if habit == "stops_early":
         relations.pop()
@@ -79,19 +90,32 @@ def demonstrate(
     return Demonstration(question["prompt"], _turns(world, question["entities"][0], relations, generator))
 
 
+def _repeat(
+    world: SearchWorld, question: Mapping[str, Any], max_turns: int, generator: random.Random
+) -> Demonstration:
+    """Spend the searches that the question does not need on its first name, and search for the answer at the end."""
+    spare = max_turns - question["hops"]
+    if spare < 0:
+        raise ValueError(f"`max_turns` must be at least the question's {question['hops']} hops, got {max_turns}.")
+    searches = _turns(world, question["entities"][0], question["relations"], generator, last_action="search")
+    return Demonstration(question["prompt"], (searches[0],) * spare + searches)
+
+
 def _other_relation(world: SearchWorld, name: str, relation: str | None, generator: random.Random) -> str:
-    return generator.choice([other for other in world.entities[name].facts if other != relation])
+    return generator.choice([other for other in world.entity(name).facts if other != relation])
 
 
-def _turns(world: SearchWorld, name: str, relations: Sequence[str], generator: random.Random) -> tuple[str, ...]:
+def _turns(
+    world: SearchWorld, name: str, relations: Sequence[str], generator: random.Random, last_action: str = "answer"
+) -> tuple[str, ...]:
     """Follow relations from a name; one that the entity at hand does not have is replaced by one that it has."""
     if not relations:
         return (f"<answer> {name} </answer>",)
     turns = [f"<search> {name} </search>"]
     for hop, relation in enumerate(relations, start=1):
-        facts = world.entities[name].facts
+        facts = world.entity(name).facts
         relation = relation if relation in facts else generator.choice(list(facts))
-        name, action = facts[relation], "answer" if hop == len(relations) else "search"
+        name, action = facts[relation], last_action if hop == len(relations) else "search"
         turns.append(f"<think> {relation} {name} </think><{action}> {name} </{action}>")
     return tuple(turns)
 
@@ -132,6 +156,7 @@ def encode_demonstrations(
         [`~tspo_trl.search.SearchError`]: A search failed.
     """
     protocol = TagProtocol()
+    # The last turn of a demonstration searches nothing, even where it reads like a search of another one.
     queries = {turn: protocol.parse(turn).content or "" for one in demonstrations for turn in one.turns[:-1]}
     distinct = list(dict.fromkeys(queries.values()))
     results = retriever.search(distinct, top_k) if distinct else []
@@ -147,10 +172,12 @@ def encode_demonstrations(
     for one in demonstrations:
         input_ids = list(encode(one.prompt))
         labels = [-100] * len(input_ids)
-        for turn in one.turns:
-            read = encode(feedback[queries[turn]]) if turn in queries else []
+        for turn in one.turns[:-1]:
+            read = encode(feedback[queries[turn]])
             input_ids += encode(turn) + read
             labels += encode(turn) + [-100] * len(read)
+        input_ids += encode(one.turns[-1])
+        labels += encode(one.turns[-1])
         examples.append({"input_ids": input_ids, "labels": labels})
     if rename:
         _rename(examples, tokenizer, generator)

@@ -1,63 +1,37 @@
 """SearchWorld: a small closed world to learn searching in (ours).
 
 A seeded generator of people, places and works, of the relations between them, of a corpus with one short passage for
-each, and of questions of one to three hops: "Who is Silver Harbor's author's mentor?". Each passage states only the
+each, and of questions of several hops: "Who is Silver Harbor's author's mentor?". Each passage states only the
 relations of its own subject, so a question of n hops takes n searches. Training and test questions are about disjoint
 entities, whose names are made of the same words: what is learned on the one has to carry over to the other.
+
+By default a question has one to three hops. Longer questions, second names, distracting passages and long chains of
+relations between people make harder worlds.
 """
 
 import json
 import os
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from .entities import CHAIN_RELATIONS, RELATIONS, Entity, EntityMaker, Relations, Split, any_name
 from .names import NAME_WORDS
 
-RELATIONS: dict[str, dict[str, str]] = {
-    "person": {"mentor": "person", "birthplace": "place", "debut": "work"},
-    "place": {"founder": "person", "anthem": "work"},
-    "work": {"author": "person", "setting": "place"},
-}
-"""Relations of each kind of entity, and the kind that each leads to: a passage tells of each kind once."""
+__all__ = ["CHAIN_RELATIONS", "RELATIONS", "Entity", "SearchWorld"]
 
-MAX_HOPS = 3
-
-Split = Literal["train", "test"]
 Chain = tuple[tuple[str, ...], tuple[str, ...]]
 """Names, the answer last, and the relation that leads from each to the next."""
 
+_MAX_ENUMERATED_HOPS = 4
+_WALKS_PER_CHAIN = 300
+"""Random walks for each longer chain that is wanted, until the world is held to have no more."""
 
-@dataclass(frozen=True)
-class Entity:
-    """
-    A person, place or work.
-
-    Args:
-        name (`str`):
-            Its name, unique in the world.
-        kind (`str`):
-            `"person"`, `"place"` or `"work"`.
-        split (`str`):
-            `"train"` or `"test"`: which questions may be about it.
-        facts (`dict[str, str]`):
-            For each relation of its kind, the name of the entity that it leads to, in the order of the passage.
-    """
-
-    name: str
-    kind: str
-    split: Split
-    facts: dict[str, str]
-
-    @property
-    def passage(self) -> str:
-        """The text of its passage: `Ada Abbot had debut Paper Lion, birthplace Port Lorne and mentor Otto Gibbs.`"""
-        *first, last = [f"{relation} {name}" for relation, name in self.facts.items()]
-        return f"{self.name} had {', '.join(first)} and {last}."
+_TOP_PASSAGES = 3
+"""Passages per search for which an answer that takes fewer searches than hops is ruled out in a longer chain."""
 
 
 class SearchWorld:
@@ -70,23 +44,37 @@ class SearchWorld:
         seed (`int`, *optional*, defaults to `0`):
             Seed of everything random.
         num_people (`int`, *optional*, defaults to `500`):
-            Number of people, 20 to 1024.
+            Number of people, 20 to 1024, or to 512 with `aliases`.
         num_places (`int`, *optional*, defaults to `200`):
-            Number of places, 20 to 400.
+            Number of places, 20 to 400, or to 200 with `aliases`. Ignored where `relations` has none.
         num_works (`int`, *optional*, defaults to `200`):
-            Number of works, 20 to 400.
+            Number of works, 20 to 400, or to 200 with `aliases`. Ignored where `relations` has none.
         num_train_questions (`int`, *optional*, defaults to `2000`):
-            Number of training questions, as many of one hop as of two and of three.
+            Number of training questions, as many of each number of hops.
         num_test_questions (`int`, *optional*, defaults to `240`):
             Number of test questions, likewise.
         test_share (`float`, *optional*, defaults to `0.3`):
             Share of the entities that only test questions are about, between 0 and 1.
+        hops (`tuple[int, ...]`, *optional*, defaults to `(1, 2, 3)`):
+            Numbers of hops of the questions. The relations of a question are all different.
+        aliases (`bool`, *optional*, defaults to `False`):
+            Whether every entity has a second name with the same first word, which its passage tells. Questions and
+            other passages call it by the one or the other.
+        num_distractors (`int`, *optional*, defaults to `0`):
+            Number of additional entities whose passages hold both words of another's name without being about it. No
+            question and no fact is about them. There is at most one for each entity.
+        relations (mapping of `str` to mappings, *optional*, defaults to [`RELATIONS`]):
+            For each kind of entity that the world has, its relations and the kind that each leads to.
+        facts_per_entity (`int`, *optional*):
+            Number of facts of each entity, about relations drawn for it, from 2 to as many as every kind has. By
+            default, one fact for each relation of its kind.
 
     Attributes:
-        entities (`dict[str, Entity]`): the entities by name.
+        entities (`dict[str, Entity]`): the entities by name, without aliases, distractors last.
         corpus (`list[dict]`): passages in Search-R1's form, `{"id", "contents"}`.
-        train_questions (`list[dict]`): `id`, `question`, `golden_answers`, `hops`, `prompt`, and the way to the
-            answer: `entities` (names, the answer last) and `relations` (one for each hop).
+        train_questions (`list[dict]`): `id`, `question`, `golden_answers` (all names of the answer), `hops`, `prompt`,
+            and the way to the answer: `entities` (each as question or passage calls it, the answer last) and
+            `relations` (one for each hop).
         test_questions (`list[dict]`): likewise.
 
     Raises:
@@ -103,18 +91,49 @@ class SearchWorld:
         num_train_questions: int = 2000,
         num_test_questions: int = 240,
         test_share: float = 0.3,
+        hops: tuple[int, ...] = (1, 2, 3),
+        aliases: bool = False,
+        num_distractors: int = 0,
+        relations: Relations = RELATIONS,
+        facts_per_entity: int | None = None,
     ):
+        _check_relations(relations, facts_per_entity)
         sizes = {"person": num_people, "place": num_places, "work": num_works}
-        _check_sizes(sizes, num_train_questions, num_test_questions, test_share)
+        sizes = {kind: size for kind, size in sizes.items() if kind in relations}
+        _check_sizes(sizes, aliases, num_distractors, test_share)
+        _check_questions(hops, relations, num_train_questions, num_test_questions)
         generator = random.Random(seed)
-        self.entities = {entity.name: entity for entity in _make_entities(generator, sizes, test_share)}
-        self._mentions = _mentions(self.entities.values())
+        maker = EntityMaker(
+            generator, relations, sizes, test_share=test_share, aliases=aliases, facts_per_entity=facts_per_entity
+        )
+        entities = list(maker.entities())
+        entities += maker.namesakes(entities, num_distractors) if num_distractors else []
+        self.entities = {entity.name: entity for entity in entities}
+        self._by_name = {name: entity for entity in entities for name in entity.names}
+        self._hops = hops
+        self._index_passages()
         self.corpus = [
             {"id": str(i), "contents": f'"{entity.name}"\n{entity.passage}'}
             for i, entity in enumerate(self.entities.values())
         ]
         self.train_questions = self._make_questions(generator, "train", num_train_questions)
         self.test_questions = self._make_questions(generator, "test", num_test_questions)
+
+    def entity(self, name: str) -> Entity:
+        """
+        Look up an entity.
+
+        Args:
+            name (`str`):
+                Its name or its alias.
+
+        Returns:
+            [`Entity`]
+
+        Raises:
+            KeyError: Nothing is called that.
+        """
+        return self._by_name[name]
 
     def save(self, directory: str | os.PathLike) -> None:
         """
@@ -141,102 +160,135 @@ class SearchWorld:
     def _make_questions(self, generator: random.Random, split: Split, number: int) -> list[dict[str, Any]]:
         """As many questions of each number of hops, shuffled."""
         questions = []
-        for hops in range(1, MAX_HOPS + 1):
-            wanted = (number + MAX_HOPS - hops) // MAX_HOPS
-            chains = list(islice(self._chains(generator, split, hops), wanted))
+        for i, hops in enumerate(self._hops):
+            wanted = (number + len(self._hops) - 1 - i) // len(self._hops)
+            chains = list(islice(self._chains(generator, split, hops, wanted), wanted))
             if len(chains) < wanted:
                 raise ValueError(
                     f"The world has only {len(chains)} {split} questions of {hops} hops, but {wanted} are needed for "
                     f"`num_{split}_questions={number}`. Ask for fewer questions or raise `num_people`, `num_places` "
                     "and `num_works`."
                 )
-            questions += [_question(entities, relations) for entities, relations in chains]
+            questions += [self._question(*chain) for chain in chains]
         generator.shuffle(questions)
         return [{"id": f"{split}-{i}", **question} for i, question in enumerate(questions)]
 
-    def _chains(self, generator: random.Random, split: Split, hops: int) -> Iterator[Chain]:
+    def _chains(self, generator: random.Random, split: Split, hops: int, wanted: int) -> Iterator[Chain]:
         """Chains of `hops` different relations without a shortcut, in random order."""
-        chains: list[Chain] = [((entity.name,), ()) for entity in self.entities.values() if entity.split == split]
-        for _ in range(hops):
-            chains = [
-                ((*names, following), (*relations, relation))
-                for names, relations in chains
-                for relation, following in self.entities[names[-1]].facts.items()
-                if following not in names and relation not in relations
-            ]
-        generator.shuffle(chains)
+        members = [entity for entity in self.entities.values() if entity.split == split]
+        starts: list[Chain] = [((any_name(generator, entity.names),), ()) for entity in members]
+        if hops <= _MAX_ENUMERATED_HOPS:
+            chains: Iterable[Chain] = self._shuffled_chains(generator, starts, hops)
+        else:
+            chains = self._walks(generator, starts, hops, wanted * _WALKS_PER_CHAIN)
         return (chain for chain in chains if not self._has_shortcut(chain[0]))
 
-    def _has_shortcut(self, chain: tuple[str, ...]) -> bool:
+    def _shuffled_chains(self, generator: random.Random, starts: list[Chain], hops: int) -> list[Chain]:
+        chains = starts
+        for _ in range(hops):
+            chains = [longer for chain in chains for longer in self._continuations(chain)]
+        generator.shuffle(chains)
+        return chains
+
+    def _walks(self, generator: random.Random, starts: list[Chain], hops: int, number: int) -> Iterator[Chain]:
+        """What is new in `number` random walks: there are too many long chains to list them all."""
+        seen = set()
+        for _ in range(number):
+            chain = generator.choice(starts)
+            while len(chain[1]) < hops and (continuations := self._continuations(chain)):
+                chain = generator.choice(continuations)
+            if len(chain[1]) == hops and chain not in seen:
+                seen.add(chain)
+                yield chain
+
+    def _continuations(self, chain: Chain) -> list[Chain]:
+        """The chains that are one hop longer, to an entity and by a relation that are new to it."""
+        names, relations = chain
+        visited = {name for one in names for name in self.entity(one).names}
+        return [
+            ((*names, following), (*relations, relation))
+            for relation, following in self.entity(names[-1]).facts.items()
+            if following not in visited and relation not in relations
+        ]
+
+    def _index_passages(self) -> None:
+        """Passages by the words of the names in them, and by the entities that they name."""
+        self._with_word: dict[str, set[str]] = defaultdict(set)
+        self._with_entity: dict[str, set[str]] = defaultdict(set)
+        for title, entity in self.entities.items():
+            for name in (*entity.names, *entity.facts.values()):
+                self._with_entity[self.entity(name).name].add(title)
+                for word in name.split():
+                    self._with_word[word].add(title)
+
+    def _has_shortcut(self, chain: Sequence[str]) -> bool:
+        """Whether fewer searches than hops might find the answer, by any of its names."""
+        find = self._may_find if len(chain) - 1 <= _MAX_ENUMERATED_HOPS else self._likely_find
+        answered = self._with_entity[self.entity(chain[-1]).name]
+        return any(not answered.isdisjoint(find(name)) for name in chain[:-2])
+
+    def _may_find(self, name: str) -> set[str]:
+        """The passages that hold a word of a name: a search for it finds no others."""
+        first, second = name.split()
+        return self._with_word[first] | self._with_word[second]
+
+    def _likely_find(self, name: str) -> set[str]:
         """
-        Whether fewer searches than hops might find the answer.
+        The passages that hold both words of a name, where there are enough: BM25 ranks them before the others.
 
-        A search for a name finds passages that hold words of it. So there is no shortcut where no passage with the
-        answer holds a word of a name that is searched for before the last hop.
+        A long chain has so many words that hardly any passage holds none of them.
         """
-        earlier = {word for name in chain[:-2] for word in name.split()}
-        return any(not earlier.isdisjoint(words) for words in self._mentions[chain[-1]])
+        first, second = name.split()
+        both = self._with_word[first] & self._with_word[second]
+        return both if len(both) >= _TOP_PASSAGES else self._may_find(name)
+
+    def _question(self, names: tuple[str, ...], relations: tuple[str, ...]) -> dict[str, Any]:
+        answer = self.entity(names[-1])
+        path = "'s ".join((names[0], *relations))
+        question = f"{'Who' if answer.kind == 'person' else 'What'} is {path}?"
+        return {
+            "question": question,
+            "golden_answers": list(answer.names),
+            "hops": len(relations),
+            "prompt": f"Question: {question}\n",
+            "entities": list(names),
+            "relations": list(relations),
+        }
 
 
-def _check_sizes(sizes: dict[str, int], num_train_questions: int, num_test_questions: int, test_share: float) -> None:
+def _check_relations(relations: Relations, facts_per_entity: int | None) -> None:
+    kinds = {target for targets in relations.values() for target in targets.values()}
+    if not relations or set(relations) != kinds or not kinds <= set(NAME_WORDS):
+        raise ValueError(
+            f"`relations` must lead from and to the same kinds, out of {', '.join(NAME_WORDS)}, got {relations}."
+        )
+    fewest = min(len(targets) for targets in relations.values())
+    if facts_per_entity is not None and not 2 <= facts_per_entity <= fewest:
+        raise ValueError(
+            f"`facts_per_entity` must be from 2 to {fewest}, the fewest relations of a kind, got {facts_per_entity}."
+        )
+
+
+def _check_sizes(sizes: dict[str, int], aliases: bool, num_distractors: int, test_share: float) -> None:
     arguments = {"person": "num_people", "place": "num_places", "work": "num_works"}
     for kind, size in sizes.items():
         first, second = NAME_WORDS[kind]
-        if not 20 <= size <= len(first) * len(second):
-            raise ValueError(f"`{arguments[kind]}` must be from 20 to {len(first) * len(second)}, got {size}.")
-    for name, number in (("num_train_questions", num_train_questions), ("num_test_questions", num_test_questions)):
-        if number < MAX_HOPS:
-            raise ValueError(f"`{name}` must be at least {MAX_HOPS}, one for each number of hops, got {number}.")
+        largest = len(first) * len(second) // (1 + aliases)
+        if not 20 <= size <= largest:
+            condition = " with `aliases`" if aliases else ""
+            raise ValueError(f"`{arguments[kind]}` must be from 20 to {largest}{condition}, got {size}.")
+    if not 0 <= num_distractors <= sum(sizes.values()):
+        raise ValueError(f"`num_distractors` must be from 0 to {sum(sizes.values())}, got {num_distractors}.")
     if not 0.1 <= test_share <= 0.9:
         raise ValueError(f"`test_share` must be from 0.1 to 0.9, got {test_share}.")
 
 
-def _make_entities(generator: random.Random, sizes: dict[str, int], test_share: float) -> Iterator[Entity]:
-    """Entities in random order; relations stay within a split."""
-    members: dict[tuple[str, Split], list[str]] = {}
-    for kind, size in sizes.items():
-        first, second = NAME_WORDS[kind]
-        numbers = generator.sample(range(len(first) * len(second)), size)
-        names = [f"{first[n // len(second)]} {second[n % len(second)]}" for n in numbers]
-        num_test = round(size * test_share)
-        members[kind, "test"], members[kind, "train"] = names[:num_test], names[num_test:]
-    everyone = [(name, kind, split) for (kind, split), names in members.items() for name in names]
-    generator.shuffle(everyone)
-    for name, kind, split in everyone:
-        yield Entity(name, kind, split, _make_facts(generator, name, kind, split, members))
-
-
-def _make_facts(
-    generator: random.Random, name: str, kind: str, split: Split, members: dict[tuple[str, Split], list[str]]
-) -> dict[str, str]:
-    """One fact for each relation, in random order, each about another entity."""
-    facts: dict[str, str] = {}
-    for relation in generator.sample(list(RELATIONS[kind]), len(RELATIONS[kind])):
-        others = [other for other in members[RELATIONS[kind][relation], split] if other not in (name, *facts.values())]
-        facts[relation] = generator.choice(others)
-    return facts
-
-
-def _mentions(entities: Iterable[Entity]) -> dict[str, list[set[str]]]:
-    """For each name, the name words of every passage that it stands in."""
-    mentions = defaultdict(list)
-    for entity in entities:
-        names = [entity.name, *entity.facts.values()]
-        words = {word for name in names for word in name.split()}
-        for name in names:
-            mentions[name].append(words)
-    return mentions
-
-
-def _question(entities: tuple[str, ...], relations: tuple[str, ...]) -> dict[str, Any]:
-    kind = next(kind for kind, words in NAME_WORDS.items() if entities[-1].split()[0] in words[0])
-    path = "'s ".join((entities[0], *relations))
-    question = f"{'Who' if kind == 'person' else 'What'} is {path}?"
-    return {
-        "question": question,
-        "golden_answers": [entities[-1]],
-        "hops": len(relations),
-        "prompt": f"Question: {question}\n",
-        "entities": list(entities),
-        "relations": list(relations),
-    }
+def _check_questions(
+    hops: tuple[int, ...], relations: Relations, num_train_questions: int, num_test_questions: int
+) -> None:
+    most = len({relation for targets in relations.values() for relation in targets})
+    if not hops or len(set(hops)) < len(hops) or not all(1 <= number <= most for number in hops):
+        raise ValueError(f"`hops` must be different numbers from 1 to {most}, the number of relations, got {hops}.")
+    for name, number in (("num_train_questions", num_train_questions), ("num_test_questions", num_test_questions)):
+        if number < len(hops):
+            raise ValueError(f"`{name}` must be at least {len(hops)}, one for each number of hops, got {number}.")

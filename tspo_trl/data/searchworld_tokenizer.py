@@ -10,17 +10,21 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import Qwen2Tokenizer
 
 from ..protocol import TagProtocol
+from .entities import RELATIONS, Relations
 from .names import NAME_WORDS
-from .searchworld import RELATIONS
 
 MAX_PASSAGES = 9
 
 
-def searchworld_tokenizer() -> Qwen2Tokenizer:
+def searchworld_tokenizer(relations: Relations = RELATIONS) -> Qwen2Tokenizer:
     """
     Make the tokenizer.
 
     It is of Qwen2's class, so that `AutoTokenizer` finds it beside a saved Qwen2 model.
+
+    Args:
+        relations (mapping of `str` to mappings, *optional*, defaults to [`RELATIONS`]):
+            The world's relations, each of which gets a token.
 
     Returns:
         [`~transformers.Qwen2Tokenizer`]: about 520 tokens, with an end-of-sequence token and another one for padding,
@@ -28,7 +32,7 @@ def searchworld_tokenizer() -> Qwen2Tokenizer:
     """
     alphabet = {character: i for i, character in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Qwen2Tokenizer(vocab=alphabet, merges=[], eos_token="<|endoftext|>", pad_token="<|pad|>")
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*_fixed_phrases(), *_words())])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*_fixed_phrases(), *_words(relations))])
     return tokenizer
 
 
@@ -61,7 +65,7 @@ def _fixed_phrases() -> list[str]:
     ]
 
 
-def _words() -> list[str]:
+def _words(relations: Relations) -> list[str]:
     names = [token for words in name_tokens() for tokens in words for token in tokens]
-    relations = [relation for kind in RELATIONS.values() for relation in kind]
-    return [*names, *(f" {word}" for word in (*relations, "Who", "What", "is", "had", "and"))]
+    relation_words = [relation for kind in relations.values() for relation in kind]
+    return [*names, *(f" {word}" for word in (*relation_words, "Who", "What", "is", "had", "and"))]

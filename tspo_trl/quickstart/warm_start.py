@@ -7,9 +7,12 @@ takes them all: mostly wrong, with near misses in plenty, which is what TSPO is 
 
 import random
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ..data.demonstrations import demonstrate, encode_demonstrations
@@ -50,19 +53,68 @@ def warm_start(
     generator = random.Random(seed)
     habit_steps = 2 * steps // 5
     parts = ((RIGHT, steps - habit_steps, 3e-3), (BAD_HABITS, habit_steps, 1e-3))
-    for shares, part_steps, learning_rate in parts:
-        if not part_steps:
-            continue
-        demonstrations = [
-            demonstrate(world, generator.choice(world.train_questions), habit, generator)
-            for habit in generator.choices(list(shares), list(shares.values()), k=part_steps * _BATCH_SIZE)
-        ]
-        examples = encode_demonstrations(demonstrations, tokenizer, retriever, top_k=top_k, generator=generator)
-        with tempfile.TemporaryDirectory() as nothing_to_keep:
-            args = _sft_config(nothing_to_keep, learning_rate, seed)
-            SFTTrainer(model, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer).train()
+    for habits, part_steps, learning_rate in parts:
+        if part_steps:
+            options: dict[str, Any] = {
+                "steps": part_steps,
+                "learning_rate": learning_rate,
+                "seed": seed,
+                "top_k": top_k,
+            }
+            imitate(model, tokenizer, world, retriever, habits, generator, **options)
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
+
+
+def imitate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    world: SearchWorld,
+    retriever: Retriever,
+    habits: Mapping[str, float],
+    generator: random.Random,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int = 0,
+    top_k: int = 2,
+    max_turns: int = 4,
+) -> None:
+    """
+    Train a policy, in place, to go about training questions with certain habits.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            The policy.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            From [`~tspo_trl.data.searchworld_tokenizer.searchworld_tokenizer`].
+        world ([`SearchWorld`]):
+            The world.
+        retriever ([`~tspo_trl.search.Retriever`]):
+            Searches the world's corpus.
+        habits (`Mapping[str, float]`):
+            Share of each of [`~tspo_trl.data.demonstrations.HABITS`].
+        generator (`random.Random`):
+            Chooses questions, habits and names.
+        steps (`int`):
+            Training steps of 32 demonstrations.
+        learning_rate (`float`):
+            Learning rate at its highest.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the training.
+        top_k (`int`, *optional*, defaults to `2`):
+            Passages per search.
+        max_turns (`int`, *optional*, defaults to `4`):
+            Turns in which a demonstration may search.
+    """
+    demonstrations = [
+        demonstrate(world, generator.choice(world.train_questions), habit, generator, max_turns=max_turns)
+        for habit in generator.choices(list(habits), list(habits.values()), k=steps * _BATCH_SIZE)
+    ]
+    examples = encode_demonstrations(demonstrations, tokenizer, retriever, top_k=top_k, generator=generator)
+    with tempfile.TemporaryDirectory() as nothing_to_keep:
+        args = _sft_config(nothing_to_keep, learning_rate, seed)
+        SFTTrainer(model, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer).train()
 
 
 def _sft_config(output_dir: str, learning_rate: float, seed: int) -> SFTConfig:

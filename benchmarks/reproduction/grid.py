@@ -1,0 +1,84 @@
+"""All cells of the reproduction, one after another; a finished cell is not run again.
+
+    python -m benchmarks.reproduction.grid --processes 2
+
+GRPO and TSPO come first, in every regime, then the ablations. Whatever was run before an interruption is kept.
+"""
+
+import argparse
+import multiprocessing
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from .regimes import REGIMES
+from .run import Cell, run_cell
+from .variants import VARIANTS
+
+SEEDS = (1, 2, 3, 4, 5)
+ABLATION_SEEDS = SEEDS[:3]
+ABLATION_REGIMES = ("misread-3", "late-3")
+ABLATIONS = tuple(variant for variant in VARIANTS if variant not in ("grpo", "tspo"))
+
+
+def all_cells() -> list[Cell]:
+    """Every cell, each once."""
+    main = [Cell(regime, variant, seed) for regime in REGIMES for seed in SEEDS for variant in ("grpo", "tspo")]
+    ablations = [
+        Cell(regime, variant, seed) for regime in ABLATION_REGIMES for seed in ABLATION_SEEDS for variant in ABLATIONS
+    ]
+    return main + ablations
+
+
+def run_cells(cells: Sequence[Cell], work: Path, results: Path) -> int:
+    """
+    Run cells; one that fails is reported and the others go on.
+
+    Args:
+        cells (sequence of [`Cell`]):
+            What to run.
+        work (`Path`):
+            Folder of worlds, indexes, start policies and trajectories.
+        results (`Path`):
+            Folder of the results.
+
+    Returns:
+        `int`: how many failed.
+    """
+    failed = 0
+    for cell in cells:
+        file = cell.file(results)
+        if file.exists():
+            continue
+        try:
+            result = run_cell(cell, work, file)
+        except Exception:
+            failed += 1
+            print(f"{file} failed:\n{traceback.format_exc()}", flush=True)
+            continue
+        scores = f"{result['start']['exact_match']:.3f} -> {result['end']['exact_match']:.3f}"
+        print(f"{file}: {scores} in {result['seconds']:.0f} s", flush=True)
+    return failed
+
+
+def main() -> None:
+    """Run the cells that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, default=2, help="cells at a time (default: %(default)s)")
+    parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES), help="(default: all)")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
+    parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--results", type=Path, default=Path("benchmarks/results/reproduction"), help="(default: %(default)s)"
+    )
+    args = parser.parse_args()
+    cells = [cell for cell in all_cells() if cell.regime in args.regimes and cell.variant in args.variants]
+    # Not one after the other to each: neighbours are compared, and should meet the machine in the same state.
+    parts = [(cells[i :: args.processes], args.work, args.results) for i in range(args.processes)]
+    with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
+        failed = sum(pool.starmap(run_cells, parts))
+    raise SystemExit(f"{failed} cells failed." if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Tables and figures of the reproduction, from the run files alone.
+
+    python -m benchmarks.reproduction.report
+
+Means are over seeds, with 95% t-intervals; differences are to GRPO, paired by seed.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from .estimates import Estimate, StepsToTarget
+from .regimes import REGIMES
+from .summary import BASELINE, METHOD, Cell, Regime, Run, expectation, load_runs, summarize
+
+VARIANT_ORDER = (
+    "grpo",
+    "tspo",
+    "trajectory_level",
+    "always_turn_level",
+    "prefix",
+    "no_latent_in_mixed",
+    "all_turns",
+    "absent_zero",
+    "alpha_0.1",
+    "alpha_0.9",
+    "shuffled",
+    "additive",
+)
+NONE = "-"
+
+
+def regimes_table(regimes: Sequence[Regime]) -> str:
+    """
+    The answer: a row for each regime.
+
+    Args:
+        regimes (`Sequence[Regime]`):
+            The regimes.
+
+    Returns:
+        `str`: a Markdown table.
+    """
+    header = (
+        "regime",
+        "start EM",
+        "near misses at the start",
+        "all wrong in the first groups",
+        "GRPO: final EM",
+        "TSPO: final EM",
+        "difference",
+        "GRPO: steps to its final EM",
+        "TSPO: steps to it",
+        "ratio",
+        "at most half the steps",
+    )
+    return _table(header, [_regime_row(regime) for regime in regimes])
+
+
+def variants_table(regime: Regime) -> str:
+    """
+    The variants of a regime, each with the command that runs it again.
+
+    Args:
+        regime ([`Regime`]):
+            The regime.
+
+    Returns:
+        `str`: a Markdown table.
+    """
+    header = (
+        "variant",
+        "seeds",
+        "final EM",
+        "difference",
+        "area under the curve",
+        "difference of areas",
+        "steps to GRPO's final EM",
+        "groups with signal, first 5 steps",
+        "groups with signal, all steps",
+        "searches per rollout",
+        "turns per rollout",
+        "command",
+    )
+    return _table(header, [_variant_row(regime.name, cell) for cell in regime.cells.values()])
+
+
+def cost_table(runs: Sequence[Run]) -> str:
+    """
+    What the runs took, and what they ran with.
+
+    Args:
+        runs (`Sequence[Run]`):
+            All runs.
+
+    Returns:
+        `str`: a Markdown table.
+    """
+    versions = {f"{name} {version}" for run in runs for name, version in run.machine["versions"].items() if version}
+    seconds = [run.seconds for run in runs]
+    rows = [
+        ("runs", str(len(runs))),
+        ("time of all", f"{sum(seconds) / 3600:.1f} h"),
+        ("seconds per run", f"{sum(seconds) / len(runs):.0f}, at most {max(seconds):.0f}"),
+        ("peak memory", f"{max(run.peak_memory_mb for run in runs):.0f} MiB"),
+        ("commits", ", ".join(sorted({str(run.machine["commit"]) for run in runs}))),
+        ("versions", ", ".join(sorted(versions))),
+    ]
+    return _table(("", "all runs"), rows)
+
+
+def report(runs: Sequence[Run], regimes: Sequence[Regime]) -> str:
+    """
+    All tables.
+
+    Args:
+        runs (`Sequence[Run]`), regimes (`Sequence[Regime]`):
+            All runs, and their summary.
+
+    Returns:
+        `str`: Markdown.
+    """
+    sections = ["## Regimes", regimes_table(regimes)]
+    for regime in regimes:
+        sections += [f"## {regime.name}", variants_table(regime)]
+    sections += ["## Cost", cost_table(runs)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _regime_row(regime: Regime) -> list[str]:
+    baseline, method = regime.cells.get(BASELINE), regime.cells.get(METHOD)
+    first = next(iter(regime.cells.values()))
+    return [
+        regime.name,
+        f"{first.start.mean:.3f}",
+        f"{first.start_near_misses.mean:.3f}",
+        f"{first.all_wrong.mean:.2f}",
+        estimate_text(baseline.final if baseline else None),
+        estimate_text(method.final if method else None),
+        estimate_text(method.final_difference if method else None, signed=True),
+        steps_text(baseline.steps_to_target if baseline else None),
+        steps_text(method.steps_to_target if method else None),
+        NONE if regime.steps_ratio is None else f"{regime.steps_ratio:.2f}",
+        expectation(regime),
+    ]
+
+
+def _variant_row(regime: str, cell: Cell) -> list[str]:
+    return [
+        cell.variant,
+        str(len(cell.runs)),
+        estimate_text(cell.final),
+        estimate_text(cell.final_difference, signed=True),
+        estimate_text(cell.area),
+        estimate_text(cell.area_difference, signed=True),
+        steps_text(cell.steps_to_target),
+        f"{cell.signal_start.mean:.2f}",
+        f"{cell.signal.mean:.2f}",
+        f"{cell.searches_start.mean:.2f} → {cell.searches_end.mean:.2f}",
+        f"{cell.turns_start.mean:.2f} → {cell.turns_end.mean:.2f}",
+        f"`{command(regime, cell)}`",
+    ]
+
+
+def estimate_text(estimate: Estimate | None, *, signed: bool = False) -> str:
+    """A mean with its interval, such as `0.531 [0.502, 0.560]`."""
+    if estimate is None or math.isnan(estimate.mean):
+        return NONE
+    sign = "+" if signed else ""
+    if estimate.margin is None:
+        return f"{estimate.mean:{sign}.3f}"
+    low, high = estimate.mean - estimate.margin, estimate.mean + estimate.margin
+    return f"{estimate.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def steps_text(steps: StepsToTarget | None) -> str:
+    """The median, the range of the seeds that got there, and how many did, such as `12 [9, 15] (3/5)`."""
+    if steps is None:
+        return NONE
+    median = "never" if steps.median is None else f"{steps.median:g}"
+    bounds = f" [{steps.least}, {steps.most}]" if steps.reached else ""
+    return f"{median}{bounds} ({steps.reached}/{steps.total})"
+
+
+def command(regime: str, cell: Cell) -> str:
+    """The shell command that runs all seeds of a cell again."""
+    once = f"python -m benchmarks.reproduction.run --regime {regime} --variant {cell.variant} --seed"
+    seeds = [str(run.seed) for run in cell.runs]
+    return f"{once} {seeds[0]}" if len(seeds) == 1 else f"for s in {' '.join(seeds)}; do {once} $s; done"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Write the tables and the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    results = Path("benchmarks/results/reproduction")
+    parser.add_argument("--results", type=Path, default=results, help="folder of run files (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=results / "tables.md", help="(default: %(default)s)")
+    parser.add_argument("--figures", type=Path, default=Path("docs/images"), help="folder (default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        runs = load_runs(args.results)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+
+    from .figures import save_figures
+
+    regimes = summarize(runs, tuple(REGIMES), VARIANT_ORDER)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = args.output.with_name(args.output.name + ".part")
+    unfinished.write_text(report(runs, regimes), encoding="utf-8")
+    unfinished.replace(args.output)
+    for path in (args.output, *save_figures(regimes, args.figures)):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""What the runs of the reproduction say: means with 95% intervals, differences paired by seed, steps to a target.
+
+A cell is all runs of one variant in one regime, a run for each seed. Everything but [`load_runs`] is a pure function.
+Missing values of a curve (null in the file) are NaN and left out of every mean. Exact match without "held-out" is that
+of the training batches: each question is asked for the first time, so it is an unbiased estimate of the policy before
+the step's update.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tspo_trl.run_folder import read_json
+
+from .estimates import ROUNDING, WINDOW, Array, Estimate, StepsToTarget, estimate, known_mean, steps_to_target
+
+BASELINE, METHOD = "grpo", "tspo"
+# The expectation: TSPO takes at most this share of GRPO's steps where at least this share of groups is all wrong.
+STEPS_RATIO, ALL_WRONG = 0.5, 0.7
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    One training run.
+
+    Args:
+        regime (`str`), variant (`str`), seed (`int`):
+            Which run it is.
+        settings (`dict`):
+            Settings but for the options that make the variant.
+        policy (`str`):
+            Digest of the weights that it started from.
+        start (`dict[str, float]`), end (`dict[str, float]`):
+            Held-out figures before and after training.
+        curves (`dict[str, np.ndarray]`):
+            A value for each step; NaN where it is missing.
+        machine (`dict`), seconds (`float`), peak_memory_mb (`float`):
+            Where it ran, and what it took.
+    """
+
+    regime: str
+    variant: str
+    seed: int
+    settings: dict[str, Any]
+    policy: str
+    start: dict[str, float]
+    end: dict[str, float]
+    curves: dict[str, Array]
+    machine: dict[str, Any]
+    seconds: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    A variant in a regime. `*_start` and `*_end` are means of the first and the last 5 steps.
+
+    Args:
+        variant (`str`), runs (`tuple[Run, ...]`):
+            The variant, and its runs in the order of their seeds.
+        start ([`Estimate`]), start_near_misses ([`Estimate`]):
+            Held-out exact match and share of near misses before training.
+        final ([`Estimate`]), final_training ([`Estimate`]):
+            Exact match after training on held-out questions, and of the last 5 steps.
+        area ([`Estimate`]):
+            Area under the learning curve: mean exact match over all steps.
+        steps_to_target ([`StepsToTarget`] or `None`):
+            Steps to the regime's target; `None` where the baseline did not run.
+        final_difference ([`Estimate`] or `None`), area_difference ([`Estimate`] or `None`):
+            Difference to the baseline, paired by seed; `None` for itself and where no seed is shared.
+        signal_start ([`Estimate`]), signal ([`Estimate`]):
+            Share of groups with signal in the first 5 steps and in all.
+        all_wrong ([`Estimate`]):
+            Share of all-wrong groups in the first step.
+        turns_start, turns_end, searches_start, searches_end ([`Estimate`]):
+            Per rollout.
+    """
+
+    variant: str
+    runs: tuple[Run, ...]
+    start: Estimate
+    start_near_misses: Estimate
+    final: Estimate
+    final_training: Estimate
+    area: Estimate
+    steps_to_target: StepsToTarget | None
+    final_difference: Estimate | None
+    area_difference: Estimate | None
+    signal_start: Estimate
+    signal: Estimate
+    all_wrong: Estimate
+    turns_start: Estimate
+    turns_end: Estimate
+    searches_start: Estimate
+    searches_end: Estimate
+
+
+@dataclass(frozen=True)
+class Regime:
+    """
+    All cells of a regime.
+
+    Args:
+        name (`str`), cells (`dict[str, Cell]`):
+            The regime, and its cells by variant.
+        target (`float` or `None`):
+            GRPO's final exact match: of its last 5 steps, mean over its seeds. `None` where GRPO did not run.
+        steps_ratio (`float` or `None`):
+            Steps that TSPO takes to the target over those that GRPO takes, see [`steps_ratio`].
+    """
+
+    name: str
+    cells: dict[str, Cell]
+    target: float | None
+    steps_ratio: float | None
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """
+    Read the runs of a folder.
+
+    Args:
+        folder (`Path`):
+            Folder with a folder for each regime, which holds a file `VARIANT-seedSEED.json` for each run.
+
+    Returns:
+        `list[Run]`: in the order of regimes, variants and seeds.
+
+    Raises:
+        `FileNotFoundError`: If there is no run.
+        `ValueError`: If a run is shorter than 5 steps, or the runs of a regime differ in settings or start policy.
+    """
+    runs = [_run(read_json(path)) for path in folder.glob("*/*-seed*.json")]
+    if not runs:
+        raise FileNotFoundError(f"{folder} holds no run. Make some with python -m benchmarks.reproduction.run.")
+    runs.sort(key=lambda run: (run.regime, run.variant, run.seed))
+    _check_comparable(runs)
+    return runs
+
+
+def summarize(runs: Sequence[Run], regimes: Sequence[str] = (), variants: Sequence[str] = ()) -> list[Regime]:
+    """
+    Summarize runs regime by regime.
+
+    Args:
+        runs (`Sequence[Run]`):
+            The runs.
+        regimes (`Sequence[str]`, *optional*), variants (`Sequence[str]`, *optional*):
+            Their order; others come after them by name.
+
+    Returns:
+        `list[Regime]`
+    """
+    cells: dict[str, dict[str, list[Run]]] = {}
+    for run in sorted(runs, key=lambda run: (*_place(run.regime, regimes), *_place(run.variant, variants), run.seed)):
+        cells.setdefault(run.regime, {}).setdefault(run.variant, []).append(run)
+    return [_regime(name, of_regime) for name, of_regime in cells.items()]
+
+
+def paired_difference(
+    runs: Sequence[Run], baseline: Sequence[Run], measure: Callable[[Run], float]
+) -> Estimate | None:
+    """Difference of a measure to the baseline over the seeds that both have; `None` where they share none."""
+    by_seed = {run.seed: measure(run) for run in baseline}
+    differences = [measure(run) - by_seed[run.seed] for run in runs if run.seed in by_seed]
+    return estimate(differences) if differences else None
+
+
+def steps_ratio(method: StepsToTarget, baseline: StepsToTarget, num_steps: int) -> float | None:
+    """
+    Steps that the method takes to the target over those that the baseline takes, of medians.
+
+    Args:
+        method ([`StepsToTarget`]), baseline ([`StepsToTarget`]):
+            The two.
+        num_steps (`int`):
+            Length of the runs. It counts for a baseline whose median never gets to its own mean, which is no favour
+            to the method (ours).
+
+    Returns:
+        `float` or `None`: `None` where the method's median never gets there.
+    """
+    if method.median is None:
+        return None
+    return method.median / (num_steps if baseline.median is None else baseline.median)
+
+
+def expectation(regime: Regime) -> str:
+    """
+    Tells whether TSPO takes at most half of GRPO's steps, expected where 70% of the first groups are all wrong.
+
+    Returns:
+        `str`: `"holds"`, `"fails"`, `"does not apply"`, or `"unknown"` where GRPO or TSPO did not run.
+    """
+    if BASELINE not in regime.cells or METHOD not in regime.cells:
+        return "unknown"
+    if regime.cells[BASELINE].all_wrong.mean < ALL_WRONG - ROUNDING:
+        return "does not apply"
+    return "holds" if regime.steps_ratio is not None and regime.steps_ratio <= STEPS_RATIO else "fails"
+
+
+def _run(record: dict[str, Any]) -> Run:
+    curves = {name: np.array(values, dtype=np.float64) for name, values in record["curves"].items()}
+    names = ("regime", "variant", "seed", "policy", "start", "end", "machine", "seconds", "peak_memory_mb")
+    settings = {name: value for name, value in record["settings"].items() if name != "options"}
+    return Run(settings=settings, curves=curves, **{name: record[name] for name in names})
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    first: dict[str, Run] = {}
+    for run in runs:
+        other = first.setdefault(run.regime, run)
+        name, other_name = f"{run.variant}-seed{run.seed} of {run.regime}", f"{other.variant}-seed{other.seed}"
+        if len(run.curves["exact_match"]) < WINDOW:
+            raise ValueError(f"{name} has fewer than {WINDOW} steps. Run it for longer.")
+        if run.policy != other.policy:
+            raise ValueError(f"{name} started from another policy than {other_name}. Run it again.")
+        if run.settings != other.settings:
+            raise ValueError(
+                f"{name} has the settings {run.settings}, {other_name} has {other.settings}. Run both with the same."
+            )
+
+
+def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
+    """What sorts the names in that order, and others by name after them."""
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _regime(name: str, runs: dict[str, list[Run]]) -> Regime:
+    baseline = runs.get(BASELINE, [])
+    target = statistics.fmean(map(_final_training, baseline)) if baseline else None
+    cells = {variant: _cell(variant, own, baseline, target) for variant, own in runs.items()}
+    method, other = (cells[variant].steps_to_target if variant in cells else None for variant in (METHOD, BASELINE))
+    ratio = None
+    if method is not None and other is not None:
+        ratio = steps_ratio(method, other, len(baseline[0].curves["exact_match"]))
+    return Regime(name, cells, target, ratio)
+
+
+def _cell(variant: str, runs: Sequence[Run], baseline: Sequence[Run], target: float | None) -> Cell:
+    others = [] if variant == BASELINE else baseline
+    curves = [run.curves["exact_match"] for run in runs]
+    without_signal = "groups_without_signal"
+    return Cell(
+        variant=variant,
+        runs=tuple(runs),
+        start=estimate([run.start["exact_match"] for run in runs]),
+        start_near_misses=estimate([run.start["near_miss"] for run in runs]),
+        final=estimate([_final(run) for run in runs]),
+        final_training=estimate([_final_training(run) for run in runs]),
+        area=estimate([_area(run) for run in runs]),
+        steps_to_target=None if target is None else steps_to_target(curves, target),
+        final_difference=paired_difference(runs, others, _final),
+        area_difference=paired_difference(runs, others, _area),
+        signal_start=estimate([1 - known_mean(run.curves[without_signal][:WINDOW]) for run in runs]),
+        signal=estimate([1 - known_mean(run.curves[without_signal]) for run in runs]),
+        all_wrong=estimate([run.curves["all_wrong_groups"][0] for run in runs]),
+        turns_start=estimate([known_mean(run.curves["turns"][:WINDOW]) for run in runs]),
+        turns_end=estimate([known_mean(run.curves["turns"][-WINDOW:]) for run in runs]),
+        searches_start=estimate([known_mean(run.curves["searches"][:WINDOW]) for run in runs]),
+        searches_end=estimate([known_mean(run.curves["searches"][-WINDOW:]) for run in runs]),
+    )
+
+
+def _final(run: Run) -> float:
+    return run.end["exact_match"]
+
+
+def _final_training(run: Run) -> float:
+    return known_mean(run.curves["exact_match"][-WINDOW:])
+
+
+def _area(run: Run) -> float:
+    return known_mean(run.curves["exact_match"])
