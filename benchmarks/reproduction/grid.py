@@ -6,10 +6,12 @@ GRPO and TSPO come first, in every regime, then the ablations. Whatever was run 
 """
 
 import argparse
+import functools
 import multiprocessing
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .regimes import REGIMES
 from .run import Cell, run_cell
@@ -30,12 +32,12 @@ def all_cells() -> list[Cell]:
     return main + ablations
 
 
-def run_cells(cells: Sequence[Cell], work: Path, results: Path) -> int:
+def run_missing(cell: Cell, work: Path, results: Path) -> bool:
     """
-    Run cells; one that fails is reported and the others go on.
+    Run a cell, unless it is done or another process is at it.
 
     Args:
-        cells (sequence of [`Cell`]):
+        cell ([`Cell`]):
             What to run.
         work (`Path`):
             Folder of worlds, indexes, start policies and trajectories.
@@ -43,22 +45,22 @@ def run_cells(cells: Sequence[Cell], work: Path, results: Path) -> int:
             Folder of the results.
 
     Returns:
-        `int`: how many failed.
+        `bool`: whether it did not fail. One that does is reported, and the others go on.
     """
-    failed = 0
-    for cell in cells:
-        file = cell.file(results)
-        if file.exists():
-            continue
-        try:
-            result = run_cell(cell, work, file)
-        except Exception:
-            failed += 1
-            print(f"{file} failed:\n{traceback.format_exc()}", flush=True)
-            continue
-        scores = f"{result['start']['exact_match']:.3f} -> {result['end']['exact_match']:.3f}"
-        print(f"{file}: {scores} in {result['seconds']:.0f} s", flush=True)
-    return failed
+    file = cell.file(results)
+    (work / cell.regime).mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work / cell.regime / f"{file.stem}.lock", timeout=0):
+            if not file.exists():
+                result = run_cell(cell, work, file)
+                scores = f"{result['start']['exact_match']:.3f} -> {result['end']['exact_match']:.3f}"
+                print(f"{file}: {scores} in {result['seconds']:.0f} s", flush=True)
+    except Timeout:
+        print(f"{file}: another process is at it", flush=True)
+    except Exception:
+        print(f"{file} failed:\n{traceback.format_exc()}", flush=True)
+        return False
+    return True
 
 
 def main() -> None:
@@ -73,10 +75,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     cells = [cell for cell in all_cells() if cell.regime in args.regimes and cell.variant in args.variants]
-    # Not one after the other to each: neighbours are compared, and should meet the machine in the same state.
-    parts = [(cells[i :: args.processes], args.work, args.results) for i in range(args.processes)]
+    run = functools.partial(run_missing, work=args.work, results=args.results)
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-        failed = sum(pool.starmap(run_cells, parts))
+        failed = sum(not done for done in pool.imap_unordered(run, cells))
     raise SystemExit(f"{failed} cells failed." if failed else 0)
 
 

@@ -33,7 +33,7 @@ class Regime:
 
 
 # The shares were chosen by the exact match that they lead to. Nothing but right rollouts may end where right ones do
-# ("wanders" would), or right answers cannot be made rare; about half of the answers of "misreads" are right all the same.
+# ("wanders" would), or right answers cannot be made rare; half of the answers of "misreads" are right all the same.
 REGIMES = {
     "misread-0.3": Regime("searchworld", {"right": 0.03, "stops_early": 0.75, "searches_on": 0.22}),
     "misread-3": Regime("searchworld", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
