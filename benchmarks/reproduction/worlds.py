@@ -31,7 +31,7 @@ class World:
 
     def make(self) -> SearchWorld:
         """Generate the world, the same in every process."""
-        return SearchWorld(0, relations=self.relations, num_train_questions=2000, **self.arguments)
+        return SearchWorld(0, relations=self.relations, **self.arguments)
 
 
 _SHORT = {
