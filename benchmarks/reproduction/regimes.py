@@ -39,6 +39,6 @@ REGIMES = {
     "misread-3": Regime("searchworld", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
     "misread-20": Regime("searchworld", {"right": 0.15, "stops_early": 0.5, "misreads": 0.1, "searches_on": 0.25}),
     "late-3": Regime("searchworld", {"right": 0.04, "stops_early": 0.74, "repeats": 0.22}),
-    "hard": Regime("hard", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
-    "chains": Regime("chains", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}, groups=4),
+    "hard": Regime("hard_world", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
+    "chains": Regime("chain_world", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}, groups=4),
 }

@@ -44,12 +44,12 @@ _SHORT = {
 
 WORLDS = {
     "searchworld": World({"num_test_questions": 240, "hops": (3,)}, _SHORT, right_steps=200),
-    "hard": World(
+    "hard_world": World(
         {"num_test_questions": 240, "hops": (3, 4), "aliases": True, "num_distractors": 200},
         {**_SHORT, "max_turns": 5, "search_top_k": 2},
         right_steps=400,
     ),
-    "chains": World(
+    "chain_world": World(
         {"num_test_questions": 120, "hops": (8,), "facts_per_entity": 3},
         {**_SHORT, "max_turns": 10, "max_completion_length": 900},
         right_steps=400,
