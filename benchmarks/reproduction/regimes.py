@@ -35,7 +35,7 @@ class Regime:
 # The shares were chosen by the exact match that they lead to. Nothing but right rollouts may end where right ones do
 # ("wanders" would), or right answers cannot be made rare; half of the answers of "misreads" are right all the same.
 REGIMES = {
-    "misread-0.3": Regime("searchworld", {"right": 0.03, "stops_early": 0.75, "searches_on": 0.22}),
+    "misread-0.3": Regime("searchworld", {"right": 0.003, "stops_early": 0.77, "searches_on": 0.227}),
     "misread-3": Regime("searchworld", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
     "misread-20": Regime("searchworld", {"right": 0.15, "stops_early": 0.5, "misreads": 0.1, "searches_on": 0.25}),
     "late-3": Regime("searchworld", {"right": 0.04, "stops_early": 0.74, "repeats": 0.22}),
