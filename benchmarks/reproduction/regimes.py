@@ -1,7 +1,9 @@
 """Where runs start: a world, and a policy of certain habits in it.
 
-A regime says how rare right answers are at the start, and of which kind the near misses are: `misread`, evidence found
-and another name of it answered, or `late`, evidence found with the last search, and no turn left to answer.
+A regime says how rare right answers are at the start, and how rollouts fail. In `misread` and `late` most stop before
+they have searched enough, and there are two kinds of near miss: evidence found, read past, and another name answered,
+or evidence found with the last search, and no turn left to answer. In `wander` near misses are of the first kind, and
+the others search as often, for something else.
 """
 
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ REGIMES = {
     "misread-0.3": Regime("searchworld", {"right": 0.003, "stops_early": 0.77, "searches_on": 0.227}),
     "misread-3": Regime("searchworld", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
     "misread-20": Regime("searchworld", {"right": 0.15, "stops_early": 0.5, "misreads": 0.1, "searches_on": 0.25}),
+    "wander-3": Regime("searchworld", {"right": 0.05, "wanders_on": 0.7, "searches_on": 0.25}),
     "late-3": Regime("searchworld", {"right": 0.04, "stops_early": 0.74, "repeats": 0.22}),
     "hard": Regime("hard_world", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
     "chains": Regime("chain_world", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}, groups=4),

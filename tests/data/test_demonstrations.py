@@ -80,6 +80,14 @@ def test_wandering_asks_for_a_name_that_is_not_on_the_path(world, generator):
     assert {action.content for action in searches} - set(question["entities"])
 
 
+def test_wandering_on_searches_once_more_than_wandering(world, generator):
+    question = question_of(world, 3)
+    turns = demonstrate(world, question, "wanders_on", generator).turns
+    assert len(turns) == 5
+    assert exact_match(actions(Demonstration("", turns))[-1].content, question["golden_answers"]) == 0.0
+    assert set(question["entities"][1:3]) - {action.content for action in actions(Demonstration("", turns))}
+
+
 def test_repeating_spends_the_searches_on_the_first_name_and_asks_for_the_answer_in_vain(world, generator):
     question = question_of(world, 2)
     first, second, answer = question["entities"]

@@ -14,7 +14,14 @@ from tspo_trl.trajectory import read_json_lines
 
 SMALL_WORLD = dataclasses.replace(
     WORLDS["searchworld"],
-    arguments={"num_people": 120, "num_places": 60, "num_works": 60, "num_train_questions": 60, "num_test_questions": 6, "hops": (2,)},
+    arguments={
+        "num_people": 120,
+        "num_places": 60,
+        "num_works": 60,
+        "num_train_questions": 60,
+        "num_test_questions": 6,
+        "hops": (2,),
+    },
     right_steps=3,
 )
 SMALL_REGIME = Regime("small", {"right": 0.5, "stops_early": 0.5}, habit_steps=2, steps=5, groups=2)
@@ -55,7 +62,9 @@ def test_all_variants_start_from_one_policy_with_the_same_rollouts(folders):
     first = [
         [
             (line["question"], [turn["text"] for turn in line["turns"]])
-            for line in read_json_lines(folders[0] / "small" / f"{one.variant}-seed1" / "trajectories/step_000001.jsonl")
+            for line in read_json_lines(
+                folders[0] / "small" / f"{one.variant}-seed1" / "trajectories/step_000001.jsonl"
+            )
         ]
         for one in runs
     ]

@@ -23,6 +23,7 @@ HABITS: dict[str, str] = {
     "misreads": "finds the last passage and answers with another name in it (a near miss)",
     "searches_on": "finds the answer, searches for it and answers with a name of that passage (a near miss)",
     "wanders": "follows a wrong relation on the way",
+    "wanders_on": "follows a wrong relation on the way, and one more at the end",
     "repeats": "searches for the first name again and again, so that it finds the last passage with its last search, "
     "and searches once more instead of answering (a near miss)",
 }
@@ -60,7 +61,8 @@ def demonstrate(
         question (`dict`):
             One of its questions.
         habit (`str`):
-            One of [`HABITS`]. On the only hop of a question nobody can wander: there, `"wanders"` is `"misreads"`.
+            One of [`HABITS`]. On the only hop of a question nobody can wander: there, `"wanders"` is `"misreads"` and
+            `"wanders_on"` is `"searches_on"`.
         generator (`random.Random`):
             Chooses wrong relations.
         max_turns (`int`, *optional*, defaults to `4`):
@@ -82,11 +84,13 @@ def demonstrate(
         relations.pop()
     elif habit == "misreads" or (habit == "wanders" and len(relations) == 1):
         relations[-1] = _other_relation(world, question["entities"][-2], relations[-1], generator)
-    elif habit == "searches_on":
+    elif habit == "searches_on" or (habit == "wanders_on" and len(relations) == 1):
         relations.append(_other_relation(world, question["entities"][-1], None, generator))
-    elif habit == "wanders":
+    elif habit in ("wanders", "wanders_on"):
         hop = generator.randrange(len(relations) - 1)
         relations[hop] = _other_relation(world, question["entities"][hop], relations[hop], generator)
+        # Whatever the entity at the end of that way has.
+        relations += [relations[0]] if habit == "wanders_on" else []
     return Demonstration(question["prompt"], _turns(world, question["entities"][0], relations, generator))
 
 
