@@ -1,0 +1,105 @@
+"""What each variant pays for which decision, read from the trajectories of its runs.
+
+    python -m benchmarks.reproduction.advantages --json benchmarks/results/reproduction/advantages.json
+
+Learning curves say which variant is faster; this says why: the mean advantage of a turn, by what the turn did, over the
+first steps of training, in which all variants still act alike.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tspo_trl.trajectory import read_json_lines
+
+FIRST_STEPS = 5
+
+# A near miss searches up to the evidence, searches on after it, and answers in its last turn, whatever it writes there.
+KINDS = (
+    "right: search",
+    "right: answer",
+    "near miss: search",
+    "near miss: search on",
+    "near miss: answer",
+    "failure: search",
+    "failure: answer",
+)
+
+
+def turn_kinds(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """
+    What each turn of a rollout did, and its advantage.
+
+    Args:
+        record (`dict`):
+            A line of a trajectory file.
+
+    Yields:
+        `tuple[str, float]`: one of `KINDS`, and the advantage.
+    """
+    hit, last = record["first_occurrence"], len(record["turns"]) - 1
+    is_right = bool(record["outcome"])
+    name = "right" if is_right else "failure" if hit is None else "near miss"
+    for k, turn in enumerate(record["turns"]):
+        decision = "answer" if k == last else "search on" if name == "near miss" and k > hit else "search"
+        yield f"{name}: {decision}", turn["advantage"]
+
+
+def mean_advantages(records: Iterable[dict[str, Any]]) -> dict[str, float | None]:
+    """
+    Mean advantage of each kind of turn.
+
+    Args:
+        records (iterable of `dict`):
+            Lines of trajectory files.
+
+    Returns:
+        `dict[str, float | None]`: for each of `KINDS`, `None` where there was no such turn.
+    """
+    advantages = defaultdict(list)
+    for record in records:
+        for kind, advantage in turn_kinds(record):
+            advantages[kind].append(advantage)
+    return {kind: round(fmean(advantages[kind]), 4) if advantages[kind] else None for kind in KINDS}
+
+
+def read_run(folder: Path) -> dict[str, float | None]:
+    """Mean advantages of the first steps of a run."""
+    files = [folder / "trajectories" / f"step_{step:06d}.jsonl" for step in range(1, FIRST_STEPS + 1)]
+    return mean_advantages(record for file in files for record in read_json_lines(file))
+
+
+def main() -> None:
+    """Read the trajectories of all runs and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="file to write the means to")
+    args = parser.parse_args()
+    cells: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for folder in sorted(args.work.glob("*/*-seed*/")):
+        variant = folder.name.rsplit("-seed", 1)[0]
+        cells[folder.parent.name][variant].append(read_run(folder))
+    means = {
+        regime: {variant: _mean_of_seeds(runs) for variant, runs in variants.items()}
+        for regime, variants in cells.items()
+    }
+    for regime, variants in means.items():
+        print(f"\n{regime}\n\n| variant | {' | '.join(KINDS)} |\n|{'---|' * (len(KINDS) + 1)}")
+        for variant, by_kind in variants.items():
+            cells_of_row = ["-" if by_kind[kind] is None else f"{by_kind[kind]:+.2f}" for kind in KINDS]
+            print(f"| {variant} | {' | '.join(cells_of_row)} |")
+    if args.json:
+        args.json.write_text(json.dumps({"first_steps": FIRST_STEPS, "mean_advantages": means}, indent=1) + "\n")
+
+
+def _mean_of_seeds(runs: list[dict[str, float | None]]) -> dict[str, float | None]:
+    known = {kind: [run[kind] for run in runs if run[kind] is not None] for kind in KINDS}
+    return {kind: round(fmean(values), 4) if values else None for kind, values in known.items()}
+
+
+if __name__ == "__main__":
+    main()
