@@ -2,8 +2,8 @@
 
     python -m benchmarks.reproduction.advantages --json benchmarks/results/reproduction/advantages.json
 
-Learning curves say which variant is faster; this says why: the mean advantage of a turn, by what the turn did, over the
-first steps of training, in which all variants still act alike.
+Learning curves say which variant is faster; this says why: the mean advantage of a turn, by what the turn did, over
+the first steps of training, in which all variants still act alike.
 """
 
 import argparse
