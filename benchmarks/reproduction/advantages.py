@@ -18,7 +18,7 @@ from tspo_trl.trajectory import read_json_lines
 
 FIRST_STEPS = 5
 
-# A near miss searches up to the evidence, searches on after it, and answers in its last turn, whatever it writes there.
+# A near miss searches up to its evidence, then searches on, and answers in its last turn, whatever it writes there.
 KINDS = (
     "right: search",
     "right: answer",
