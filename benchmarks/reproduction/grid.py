@@ -19,15 +19,21 @@ from .variants import VARIANTS
 
 SEEDS = (1, 2, 3, 4, 5)
 ABLATION_SEEDS = SEEDS[:3]
-ABLATION_REGIMES = ("misread-3", "late-3")
-ABLATIONS = tuple(variant for variant in VARIANTS if variant not in ("grpo", "tspo"))
+ABLATIONS = {
+    "misread-3": tuple(variant for variant in VARIANTS if variant not in ("grpo", "tspo")),
+    "wander-3": ("additive", "shuffled", "no_latent_in_mixed"),
+    "late-3": ("additive", "shuffled", "no_latent_in_mixed", "trajectory_level", "absent_zero"),
+}
 
 
 def all_cells() -> list[Cell]:
     """Every cell, each once."""
     main = [Cell(regime, variant, seed) for regime in REGIMES for seed in SEEDS for variant in ("grpo", "tspo")]
     ablations = [
-        Cell(regime, variant, seed) for regime in ABLATION_REGIMES for seed in ABLATION_SEEDS for variant in ABLATIONS
+        Cell(regime, variant, seed)
+        for regime, variants in ABLATIONS.items()
+        for seed in ABLATION_SEEDS
+        for variant in variants
     ]
     return main + ablations
 
