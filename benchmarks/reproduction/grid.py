@@ -19,10 +19,13 @@ from .variants import VARIANTS
 
 SEEDS = (1, 2, 3, 4, 5)
 ABLATION_SEEDS = SEEDS[:3]
+_CREDIT = ("latent_in_mixed", "additive", "shuffled")
 ABLATIONS = {
     "misread-3": tuple(variant for variant in VARIANTS if variant not in ("grpo", "tspo")),
-    "wander-3": ("additive", "shuffled", "no_latent_in_mixed"),
-    "late-3": ("additive", "shuffled", "no_latent_in_mixed", "trajectory_level", "absent_zero"),
+    "wander-3": _CREDIT,
+    "late-3": (*_CREDIT, "absent_zero", "trajectory_level"),
+    "misread-20": _CREDIT,
+    "misread-0.3": _CREDIT,
 }
 
 

@@ -13,21 +13,9 @@ from pathlib import Path
 from .estimates import Estimate, StepsToTarget
 from .regimes import REGIMES
 from .summary import BASELINE, METHOD, Cell, Regime, Run, expectation, load_runs, summarize
+from .variants import VARIANTS
 
-VARIANT_ORDER = (
-    "grpo",
-    "tspo",
-    "trajectory_level",
-    "always_turn_level",
-    "prefix",
-    "no_latent_in_mixed",
-    "all_turns",
-    "absent_zero",
-    "alpha_0.1",
-    "alpha_0.9",
-    "shuffled",
-    "additive",
-)
+VARIANT_ORDER = tuple(VARIANTS)
 NONE = "-"
 
 
