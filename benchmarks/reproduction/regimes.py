@@ -1,9 +1,13 @@
 """Where runs start: a world, and a policy of certain habits in it.
 
-A regime says how rare right answers are at the start, and how rollouts fail. In `misread` and `late` most stop before
-they have searched enough, and there are two kinds of near miss: evidence found, read past, and another name answered,
-or evidence found with the last search, and no turn left to answer. In `wander` near misses are of the first kind, and
-the others search as often, for something else.
+A regime says how rare right answers are at the start, as a percentage in its name, and how rollouts fail. But for
+`wander`, most stop before they have searched enough. The others are near misses:
+
+- `misread`: evidence found, and another name of it answered;
+- `past`: evidence found, searched past, and a name of the next passage answered;
+- `late`: evidence found with the last search, and no turn left to answer.
+
+In `wander` all search enough, most of them for something else, and near misses are those of `past`.
 """
 
 from dataclasses import dataclass
@@ -35,13 +39,15 @@ class Regime:
 
 
 # The shares were chosen by the exact match that they lead to. Nothing but right rollouts may end where right ones do
-# ("wanders" would), or right answers cannot be made rare; half of the answers of "misreads" are right all the same.
+# ("wanders" would), or right answers cannot be made rare.
 REGIMES = {
-    "misread-0.3": Regime("searchworld", {"right": 0.003, "stops_early": 0.77, "searches_on": 0.227}),
-    "misread-3": Regime("searchworld", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
-    "misread-20": Regime("searchworld", {"right": 0.15, "stops_early": 0.5, "misreads": 0.1, "searches_on": 0.25}),
-    "wander-3": Regime("searchworld", {"right": 0.05, "wanders_on": 0.7, "searches_on": 0.25}),
+    "misread-0.3": Regime("searchworld", {"right": 0.003, "stops_early": 0.77, "misreads_subject": 0.227}),
+    "misread-3": Regime("searchworld", {"right": 0.04, "stops_early": 0.74, "misreads_subject": 0.22}),
+    "misread-20": Regime("searchworld", {"right": 0.2, "stops_early": 0.6, "misreads_subject": 0.2}),
+    "past-0.3": Regime("searchworld", {"right": 0.003, "stops_early": 0.77, "searches_on": 0.227}),
+    "past-3": Regime("searchworld", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
     "late-3": Regime("searchworld", {"right": 0.04, "stops_early": 0.74, "repeats": 0.22}),
+    "wander-3": Regime("searchworld", {"right": 0.05, "wanders_on": 0.7, "searches_on": 0.25}),
     "hard": Regime("hard_world", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}),
     "chains": Regime("chain_world", {"right": 0.05, "stops_early": 0.74, "searches_on": 0.21}, groups=4),
 }

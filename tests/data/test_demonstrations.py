@@ -80,6 +80,16 @@ def test_wandering_asks_for_a_name_that_is_not_on_the_path(world, generator):
     assert {action.content for action in searches} - set(question["entities"])
 
 
+def test_misreading_the_subject_answers_with_the_name_that_was_searched_for_last(world, generator):
+    question = question_of(world, 2)
+    first, second, _ = question["entities"]
+    assert demonstrate(world, question, "misreads_subject", generator).turns == (
+        f"<search> {first} </search>",
+        f"<think> {question['relations'][0]} {second} </think><search> {second} </search>",
+        f"<think> {question['relations'][1]} {second} </think><answer> {second} </answer>",
+    )
+
+
 def test_wandering_on_searches_once_more_than_wandering(world, generator):
     question = question_of(world, 3)
     turns = demonstrate(world, question, "wanders_on", generator).turns

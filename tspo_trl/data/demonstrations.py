@@ -21,6 +21,7 @@ HABITS: dict[str, str] = {
     "right": "follows every relation of the question and answers",
     "stops_early": "leaves out the last search and answers with the name it would have searched for",
     "misreads": "finds the last passage and answers with another name in it (a near miss)",
+    "misreads_subject": "finds the last passage and answers with the name that it is about (a near miss)",
     "searches_on": "finds the answer, searches for it and answers with a name of that passage (a near miss)",
     "wanders": "follows a wrong relation on the way",
     "wanders_on": "follows a wrong relation on the way, and one more at the end",
@@ -91,7 +92,11 @@ def demonstrate(
         relations[hop] = _other_relation(world, question["entities"][hop], relations[hop], generator)
         # Whatever the entity at the end of that way has.
         relations += [relations[0]] if habit == "wanders_on" else []
-    return Demonstration(question["prompt"], _turns(world, question["entities"][0], relations, generator))
+    turns = _turns(world, question["entities"][0], relations, generator)
+    if habit == "misreads_subject":
+        relation, subject = relations[-1], question["entities"][-2]
+        turns = (*turns[:-1], f"<think> {relation} {subject} </think><answer> {subject} </answer>")
+    return Demonstration(question["prompt"], turns)
 
 
 def _repeat(
