@@ -16,6 +16,8 @@ from typing import Any
 
 from tspo_trl.trajectory import read_json_lines
 
+from .summary import load_runs
+
 FIRST_STEPS = 5
 
 # A near miss searches up to its evidence, then searches on, and answers in its last turn, whatever it writes there.
@@ -77,12 +79,15 @@ def main() -> None:
     """Read the trajectories of all runs and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--results", type=Path, default=Path("benchmarks/results/reproduction"), help="(default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="file to write the means to")
     args = parser.parse_args()
     cells: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
-    for folder in sorted(args.work.glob("*/*-seed*/")):
-        variant = folder.name.rsplit("-seed", 1)[0]
-        cells[folder.parent.name][variant].append(read_run(folder))
+    for run in load_runs(args.results):
+        folder = args.work / run.regime / f"{run.variant}-seed{run.seed}"
+        cells[run.regime][run.variant].append(read_run(folder))
     means = {
         regime: {variant: _mean_of_seeds(runs) for variant, runs in variants.items()}
         for regime, variants in cells.items()
