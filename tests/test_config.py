@@ -15,7 +15,7 @@ def test_defaults_are_the_documented_ones(tmp_path):
     assert (args.alpha, args.credit, args.success_threshold) == (0.5, "first_occurrence", 1.0)
     assert (args.match, args.match_boolean_answers, args.skip_gold_in_question) == ("token", False, False)
     assert (args.turn_level_groups, args.turn_baseline, args.absent_turns) == ("all_wrong", "same_turn", "skip")
-    assert args.latent_in_mixed_groups
+    assert not args.latent_in_mixed_groups
     assert not args.additive_credit
     assert (args.max_turns, args.max_turn_length, args.max_feedback_length, args.search_top_k) == (4, 500, 500, 3)
     assert args.max_completion_length == 4096
@@ -52,11 +52,11 @@ def test_every_option_is_a_flag(tmp_path):
         "--turn_baseline",
         "all_turns",
         "--latent_in_mixed_groups",
-        "False",
+        "True",
         "--additive_credit",
         "True",
     ]
     (args,) = TrlParser((TSPOConfig,)).parse_args_and_config(["--output_dir", str(tmp_path), "--use_cpu", *flags])
     assert (args.alpha, args.credit, args.turn_baseline) == (0.25, "prefix", "all_turns")
-    assert not args.latent_in_mixed_groups
+    assert args.latent_in_mixed_groups
     assert args.additive_credit

@@ -48,7 +48,7 @@ def test_each_turns_tokens_get_its_advantage_and_all_others_none(make_trainer):
     trajectories = trainer._trajectories
     hits = [next((k for k, turn in enumerate(t.turns) if "Paris" in (turn.evidence or "")), -1) for t in trajectories]
     num_turns = torch.tensor([len(trajectory.turns) for trajectory in trajectories])
-    expected = group_advantages(rewards, num_turns, torch.tensor(hits), 4)
+    expected = group_advantages(rewards, num_turns, torch.tensor(hits), 4, latent_in_mixed_groups=False)
     assert expected.abs().sum() > 0
     tokens = torch.zeros_like(output["advantages"])
     for i, trajectory in enumerate(trajectories):
@@ -72,7 +72,7 @@ def test_additive_credit_is_an_option_of_training(make_trainer):
     scored_batch(trainer)
     batch, advantages = recorded_batch(trainer)
     expected = group_advantages(*batch, 4, additive_credit=True)
-    assert not torch.equal(expected, group_advantages(*batch, 4))
+    assert not torch.equal(expected, group_advantages(*batch, 4, latent_in_mixed_groups=False))
     for row, turns in zip(expected.tolist(), advantages, strict=True):
         assert turns == row[: len(turns)]
 

@@ -62,8 +62,10 @@ class TSPOConfig(GRPOConfig):
             `"skip"`, not at all, or `"zero"`, with reward 0 (ours). Skipping makes the baseline depend on the
             rollouts' own stopping, which can pay or cost extra turns; the metrics
             `tspo/advantage/early_stopping` and `tspo/advantage/late_stopping` show it.
-        latent_in_mixed_groups (`bool`, *optional*, defaults to `True`):
-            Whether the reward of a wrong rollout holds `alpha` at trajectory level, too (ours).
+        latent_in_mixed_groups (`bool`, *optional*, defaults to `False`):
+            Whether the reward of a wrong rollout holds `alpha` at trajectory level, too (ours). It then pays for all
+            that a near miss did, its wrong answer included, and kept policies from learning to answer in
+            `benchmarks/reproduction`. [`~tspo_trl.credit.group_advantages`] has it on unless told otherwise.
         additive_credit (`bool`, *optional*, defaults to `False`):
             Whether every group has GRPO's advantages of the outcome plus `alpha` times the group advantages of the
             evidence, turn by turn (ours): the turns that `credit` names are compared with the group's other turns, in
@@ -164,7 +166,7 @@ class TSPOConfig(GRPOConfig):
         },
     )
     latent_in_mixed_groups: bool = field(
-        default=True,
+        default=False,
         metadata={"help": "Whether the reward of a wrong rollout holds `alpha` at trajectory level, too."},
     )
     additive_credit: bool = field(

@@ -220,6 +220,7 @@ def group_advantages(
             advantage is 0. `"skip"` makes the baseline depend on when rollouts stop, a known source of bias on length.
         latent_in_mixed_groups (`bool`, *optional*, defaults to `True`):
             At trajectory level, whether near misses get `alpha` on top of their outcome (ours).
+            [`~tspo_trl.TSPOConfig`] has it off.
         scale_rewards (`str` or `bool`, *optional*, defaults to `"group"`):
             Standard deviation to divide by, TRL's field: `"group"` (or `True`) that of the values the mean is taken
             over, `"batch"` that of all trajectories (trajectory level) or of all turn rewards of turn-level groups

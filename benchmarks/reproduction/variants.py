@@ -86,15 +86,15 @@ _MIXED = {"latent_in_mixed_groups": True}
 
 VARIANTS = {
     "grpo": Variant({"alpha": 0.0, "turn_level_groups": "never"}),
-    "tspo": Variant({"latent_in_mixed_groups": False}),
+    "tspo": Variant(),
     "additive": Variant({"additive_credit": True}),
-    "shuffled": Variant({"latent_in_mixed_groups": False}, trainer=ShuffledCreditTrainer),
+    "shuffled": Variant(trainer=ShuffledCreditTrainer),
     "latent_in_mixed": Variant(_MIXED),
     "trajectory_level": Variant({"turn_level_groups": "never", **_MIXED}),
     "always_turn_level": Variant({"turn_level_groups": "always"}),
-    "prefix": Variant({"latent_in_mixed_groups": False, "credit": "prefix"}),
-    "all_turns": Variant({"latent_in_mixed_groups": False, "turn_baseline": "all_turns"}),
-    "absent_zero": Variant({"latent_in_mixed_groups": False, "absent_turns": "zero"}),
+    "prefix": Variant({"credit": "prefix"}),
+    "all_turns": Variant({"turn_baseline": "all_turns"}),
+    "absent_zero": Variant({"absent_turns": "zero"}),
     # Where advantages are divided by the group's deviation, alpha matters at trajectory level only.
     "alpha_0.1": Variant({"alpha": 0.1, **_MIXED}),
     "alpha_0.9": Variant({"alpha": 0.9, **_MIXED}),

@@ -66,7 +66,7 @@ def _count(batch: Sequence[Rollout], size: int, success_threshold: float) -> dic
     first_hits = torch.tensor([rollout.first_hit for rollout in batch])
     credit = (outcomes, num_turns, first_hits, size)
     grpo = group_advantages(*credit, alpha=0.0, turn_level_groups="never", success_threshold=success_threshold)
-    tspo = group_advantages(*credit, success_threshold=success_threshold)
+    tspo = group_advantages(*credit, latent_in_mixed_groups=False, success_threshold=success_threshold)
     all_wrong = all_wrong_groups(outcomes, size, success_threshold=success_threshold)
     return {
         "groups": len(batch) // size,
