@@ -21,6 +21,7 @@ from .estimates import ROUNDING, WINDOW, Array, Estimate, StepsToTarget, estimat
 BASELINE, METHOD = "grpo", "tspo"
 # The expectation: TSPO takes at most this share of GRPO's steps where at least this share of groups is all wrong.
 STEPS_RATIO, ALL_WRONG = 0.5, 0.7
+HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Cell:
             Area under the learning curve: mean exact match over all steps.
         steps_to_target ([`StepsToTarget`] or `None`):
             Steps to the regime's target; `None` where the baseline did not run.
+        steps_to_half ([`StepsToTarget`]):
+            Steps to an exact match of 0.5.
         final_difference ([`Estimate`] or `None`), area_difference ([`Estimate`] or `None`):
             Difference to the baseline, paired by seed; `None` for itself and where no seed is shared.
         signal_start ([`Estimate`]), signal ([`Estimate`]):
@@ -90,6 +93,7 @@ class Cell:
     final_training: Estimate
     area: Estimate
     steps_to_target: StepsToTarget | None
+    steps_to_half: StepsToTarget
     final_difference: Estimate | None
     area_difference: Estimate | None
     signal_start: Estimate
@@ -256,6 +260,7 @@ def _cell(variant: str, runs: Sequence[Run], baseline: Sequence[Run], target: fl
         final_training=estimate([_final_training(run) for run in runs]),
         area=estimate([_area(run) for run in runs]),
         steps_to_target=None if target is None else steps_to_target(curves, target),
+        steps_to_half=steps_to_target(curves, HALF),
         final_difference=paired_difference(runs, others, _final),
         area_difference=paired_difference(runs, others, _area),
         signal_start=estimate([1 - known_mean(run.curves[without_signal][:WINDOW]) for run in runs]),

@@ -113,6 +113,7 @@ def test_rows_of_variants_come_in_order_with_what_runs_them_again(folder):
         "difference": "+0.000",
         "area under the curve": "0.500",
         "difference of areas": "+0.250",
+        "steps to an EM of 0.5": "5 [5, 5] (1/1)",
         "steps to GRPO's final EM": "5 [5, 5] (1/1)",
         "groups with signal, first 5 steps": "0.75",
         "groups with signal, all steps": "0.75",
