@@ -72,7 +72,7 @@ def _draw_learning(axes: "Axes", regime: Regime) -> None:
             axes.plot(steps, means, color=color, label=variant)
             axes.fill_between(steps, means - margins, means + margins, color=color, alpha=0.2, linewidth=0)
     axes.set(title=regime.name, ylabel="exact match, new training questions")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1)
 
 
 def _draw_kinds(axes: "Axes", regime: Regime) -> None:

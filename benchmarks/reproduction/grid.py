@@ -20,8 +20,13 @@ from .variants import VARIANTS
 SEEDS = (1, 2, 3, 4, 5)
 ABLATION_SEEDS = SEEDS[:3]
 _OTHERS = tuple(variant for variant in VARIANTS if variant not in ("grpo", "tspo"))
-_CREDIT = ("latent_in_mixed", "additive", "shuffled")
-ABLATIONS = {"misread-3": _OTHERS, "past-3": _CREDIT, "late-3": (*_CREDIT, "absent_zero"), "wander-3": _CREDIT}
+ABLATIONS = {
+    "misread-0.3": ("additive", "latent_in_mixed"),
+    "misread-3": _OTHERS,
+    "past-3": ("additive", "shuffled", "latent_in_mixed"),
+    "late-3": ("additive", "latent_in_mixed"),
+    "wander-3": ("shuffled",),
+}
 
 
 def all_cells() -> list[Cell]:
