@@ -200,11 +200,12 @@ def expectation(regime: Regime) -> str:
     Tells whether TSPO takes at most half of GRPO's steps, expected where 70% of the first groups are all wrong.
 
     Returns:
-        `str`: `"holds"`, `"fails"`, `"does not apply"`, or `"unknown"` where GRPO or TSPO did not run.
+        `str`: `"holds"`, `"fails"`, `"does not apply"` (also where GRPO learns nothing), or `"unknown"` where GRPO or
+        TSPO did not run.
     """
     if BASELINE not in regime.cells or METHOD not in regime.cells:
         return "unknown"
-    if regime.cells[BASELINE].all_wrong.mean < ALL_WRONG - ROUNDING:
+    if regime.cells[BASELINE].all_wrong.mean < ALL_WRONG - ROUNDING or not regime.target:
         return "does not apply"
     return "holds" if regime.steps_ratio is not None and regime.steps_ratio <= STEPS_RATIO else "fails"
 

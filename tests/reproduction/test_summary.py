@@ -146,6 +146,12 @@ def test_expectation_is_unknown_before_both_have_run(tmp_path, variant):
     assert expectation(summary(tmp_path)) == "unknown"
 
 
+def test_expectation_does_not_apply_where_grpo_learns_nothing(tmp_path):
+    for variant in ("grpo", "tspo"):
+        write_run(tmp_path, "r", variant, 1, [0.0] * 10, all_wrong_groups=1.0)
+    assert expectation(summary(tmp_path)) == "does not apply"
+
+
 def test_regimes_and_variants_come_in_the_order_given_and_others_after_them(tmp_path):
     for regime in ("a", "b", "c"):
         for variant in ("a", "grpo", "tspo"):
