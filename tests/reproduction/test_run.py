@@ -24,7 +24,7 @@ SMALL_WORLD = dataclasses.replace(
     },
     right_steps=3,
 )
-SMALL_REGIME = Regime("small", {"right": 0.5, "stops_early": 0.5}, habit_steps=2, steps=5, groups=2)
+SMALL_REGIME = Regime("small_world", {"right": 0.5, "stops_early": 0.5}, habit_steps=2, steps=5, groups=2)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "REGIMES", {"small": SMALL_REGIME})
         patch.setattr(policies, "REGIMES", {"small": SMALL_REGIME})
-        patch.setattr(run, "WORLDS", {"small": SMALL_WORLD})
-        patch.setattr(policies, "WORLDS", {"small": SMALL_WORLD})
+        patch.setattr(run, "WORLDS", {"small_world": SMALL_WORLD})
+        patch.setattr(policies, "WORLDS", {"small_world": SMALL_WORLD})
         yield
 
 
