@@ -9,7 +9,6 @@ import random
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,13 +54,18 @@ def warm_start(
     parts = ((RIGHT, steps - habit_steps, 3e-3), (BAD_HABITS, habit_steps, 1e-3))
     for habits, part_steps, learning_rate in parts:
         if part_steps:
-            options: dict[str, Any] = {
-                "steps": part_steps,
-                "learning_rate": learning_rate,
-                "seed": seed,
-                "top_k": top_k,
-            }
-            imitate(model, tokenizer, world, retriever, habits, generator, **options)
+            imitate(
+                model,
+                tokenizer,
+                world,
+                retriever,
+                habits,
+                generator,
+                steps=part_steps,
+                learning_rate=learning_rate,
+                seed=seed,
+                top_k=top_k,
+            )
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
 
