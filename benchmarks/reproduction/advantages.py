@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")
     parser.add_argument(
-        "--results", type=Path, default=Path("benchmarks/results/reproduction"), help="(default: %(default)s)"
+        "--results", type=Path, default=Path("runs/reproduction-results"), help="(default: %(default)s)"
     )
     parser.add_argument("--json", type=Path, help="file to write the means to")
     args = parser.parse_args()

@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
     parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")
     parser.add_argument(
-        "--results", type=Path, default=Path("benchmarks/results/reproduction"), help="(default: %(default)s)"
+        "--results", type=Path, default=Path("runs/reproduction-results"), help="(default: %(default)s)"
     )
     args = parser.parse_args()
     cells = [cell for cell in all_cells() if cell.regime in args.regimes and cell.variant in args.variants]

@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, default=LEARNING_RATE, help="(default: %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")
     parser.add_argument(
-        "--results", type=Path, default=Path("benchmarks/results/reproduction"), help="(default: %(default)s)"
+        "--results", type=Path, default=Path("runs/reproduction-results"), help="(default: %(default)s)"
     )
     args = parser.parse_args()
     cell = Cell(args.regime, args.variant, args.seed, args.learning_rate)

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")
     parser.add_argument(
-        "--results", type=Path, default=Path("benchmarks/results/reproduction/tuning"), help="(default: %(default)s)"
+        "--results", type=Path, default=Path("runs/reproduction-results/tuning"), help="(default: %(default)s)"
     )
     args = parser.parse_args()
     print("| learning rate | " + " | ".join(f"{regime}: area, final" for regime in REGIMES) + " | mean area |")
