@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .evidence_arguments import add_evidence_arguments
+
 
 def add_parser(subparsers: Any) -> None:
     """
@@ -24,22 +26,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of tables")
     parser.add_argument("--plots", metavar="DIR", help="folder to draw PNG files in")
     parser.add_argument("--overwrite", action="store_true", help="replace plots that are in DIR already")
-    parser.add_argument(
-        "--success-threshold",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="least outcome of a correct rollout (default: 1.0)",
-    )
-    parser.add_argument(
-        "--match",
-        choices=("token", "substring"),
-        default="token",
-        help="how a gold answer is looked for in the evidence (default: token)",
-    )
-    parser.add_argument(
-        "--match-boolean-answers", action="store_true", help="let gold answers that are only yes or no match, too"
-    )
+    add_evidence_arguments(parser)
     parser.set_defaults(run=run)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from .. import __version__
 from ..evaluation.openai_client import EndpointError
 from ..search import JavaNotFoundError, SearchError
-from . import analyze, compare, data, doctor, evaluate, index, quickstart, search, serve
+from . import analyze, compare, data, doctor, evaluate, index, quickstart, search, serve, view
 from .errors import one_line
 
-COMMANDS = (index, search, serve, data, evaluate, compare, analyze, doctor, quickstart)
+COMMANDS = (index, search, serve, data, evaluate, compare, analyze, view, doctor, quickstart)
 _USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, JavaNotFoundError, SearchError, EndpointError)
 
 

@@ -1,0 +1,7 @@
+"""The trajectory viewer: a report of trajectory files as one HTML file, as a local page, and in the console."""
+
+from .groups import ViewOptions
+from .page import write_report
+from .report import make_report
+
+__all__ = ["ViewOptions", "make_report", "write_report"]

@@ -1,0 +1,193 @@
+"""The report: what trajectory files hold, as one JSON value that the web page and the console view show.
+
+The overview counts every trajectory. The groups themselves are kept of as many files as a limit allows, so that a run
+of any length ends in a report that a browser opens.
+"""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ..analysis.reading import trajectory_files
+from ..analysis.signal import learning_signal, share
+from ..analysis.statistics import KINDS
+from .evidence import passages
+from .groups import CreditedRollout, Group, ViewOptions, load_groups, series_names
+
+LIMIT = 10_000
+
+
+def make_report(
+    paths: str | os.PathLike | Sequence[str | os.PathLike],
+    options: ViewOptions | None = None,
+    *,
+    limit: int = LIMIT,
+) -> dict[str, Any]:
+    """
+    Read trajectory files into a report.
+
+    Args:
+        paths (`str`, `os.PathLike` or sequence of them):
+            Trajectory files, or folders of them, see [`~tspo_trl.analysis.reading.trajectory_files`].
+        options ([`~tspo_trl.viewer.groups.ViewOptions`], *optional*):
+            What counts as correct and as evidence.
+        limit (`int`, *optional*, defaults to 10,000):
+            About how many trajectories to keep. Where there are more, only every second, third, ... step is kept,
+            counted from the last of each series.
+
+    Returns:
+        `dict`: JSON values. `n` is the number of trajectories and `kept` that of those in `groups`. `steps` has an
+        entry for each series and step: `n` and `groups`, mean `outcome`, shares of the four kinds among scorable
+        rollouts, `all_wrong`, a share of the groups, `with_signal` and `with_signal_grpo`, shares of the groups of
+        more than one, and `turns` and `searches` per rollout; `None` for a mean or share of nothing. `groups` has the
+        groups with their rollouts and turns, whose `evidence` is a place in `evidences`.
+
+    Raises:
+        FileNotFoundError: A path does not exist, or a folder holds no trajectory file.
+        ValueError: A file is empty, a line is no trajectory, or `limit` is below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}.")
+    options = options or ViewOptions()
+    files = trajectory_files([paths] if isinstance(paths, str | os.PathLike) else paths)
+    names = series_names(files)
+    kept = _kept_files(files, names, limit)
+    evidences = Evidences(options)
+    steps: list[dict[str, Any]] = []
+    groups: list[dict[str, Any]] = []
+    for path, series in zip(files, names, strict=True):
+        of_file = load_groups(path, series, options)
+        steps += _step_entries(of_file)
+        if path in kept:
+            groups += [_group_entry(group, evidences) for group in of_file]
+    return {
+        "n": sum(entry["n"] for entry in steps),
+        "kept": sum(len(entry["rollouts"]) for entry in groups),
+        "success_threshold": options.success_threshold,
+        "steps": sorted(steps, key=_order),
+        "groups": sorted(groups, key=_order),
+        "evidences": evidences.entries,
+    }
+
+
+class Evidences:
+    """
+    The different evidences of a report: the rollouts of a group often read the same.
+
+    Args:
+        options ([`~tspo_trl.viewer.groups.ViewOptions`]):
+            How gold answers are looked for.
+
+    Attributes:
+        entries (`list[list[dict]]`):
+            The passages of each, see [`~tspo_trl.viewer.evidence.passages`].
+    """
+
+    def __init__(self, options: ViewOptions):
+        self._options = options
+        self._places: dict[tuple[str, tuple[str, ...]], int] = {}
+        self.entries: list[list[dict[str, Any]]] = []
+
+    def place(self, evidence: str, golden_answers: Sequence[str]) -> int:
+        """Where in `entries` an evidence stands, with these answers marked."""
+        key = (evidence, tuple(golden_answers))
+        if key not in self._places:
+            self._places[key] = len(self.entries)
+            self.entries.append(passages(evidence, golden_answers, self._options))
+        return self._places[key]
+
+
+def _order(entry: dict[str, Any]) -> tuple[bool, str, int]:
+    """Training before evaluations, then by step."""
+    return entry["series"] != "training", entry["series"], -1 if entry["step"] is None else entry["step"]
+
+
+def _kept_files(files: Sequence[Path], names: Sequence[str], limit: int) -> set[Path]:
+    """The files of which the groups are kept; the last of a series always is."""
+    of_series = defaultdict[str, list[Path]](list)
+    for path, series in zip(files, names, strict=True):
+        of_series[series].append(path)
+    lines = {path: _count_lines(path) for path in files}
+    longest = max(len(paths) for paths in of_series.values())
+    for stride in count(1):
+        kept = {path for paths in of_series.values() for path in paths[::-1][::stride]}
+        if stride >= longest or sum(lines[path] for path in kept) <= limit:
+            return kept
+    raise AssertionError("unreachable")
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _step_entries(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
+    """One entry a step; a file has one, or none in which case all of it is one."""
+    steps = defaultdict[int | None, list[Group]](list)
+    for group in groups:
+        steps[group.step].append(group)
+    for step, of_step in steps.items():
+        rollouts = [rollout for group in of_step for rollout in group.rollouts]
+        kinds = [rollout.kind for rollout in rollouts if rollout.kind is not None]
+        outcomes = [rollout.summary.outcome for rollout in rollouts]
+        compared = [group for group in of_step if len(group.rollouts) > 1]
+        summaries = [rollout.summary for rollout in rollouts]
+        yield {
+            "series": of_step[0].series,
+            "step": step,
+            "n": len(rollouts),
+            "groups": len(of_step),
+            "outcome": _mean([outcome for outcome in outcomes if not math.isnan(outcome)]),
+            **{kind: share(kinds.count(kind), len(kinds)) for kind in KINDS},
+            "all_wrong": share(sum(group.is_all_wrong for group in of_step), len(of_step)),
+            "with_signal": share(sum(group.has_signal for group in compared), len(compared)),
+            "with_signal_grpo": learning_signal(summaries, 1.0)["groups_with_signal_grpo"],
+            "turns": _mean([one.num_turns for one in summaries]),
+            "searches": _mean([one.num_searches for one in summaries]),
+        }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _group_entry(group: Group, evidences: Evidences) -> dict[str, Any]:
+    return {
+        "series": group.series,
+        "step": group.step,
+        "question": group.question,
+        "golden_answers": group.golden_answers,
+        "has_recorded_credit": group.has_recorded_credit,
+        "has_signal": group.has_signal,
+        "is_all_wrong": group.is_all_wrong,
+        "rollouts": [_rollout_entry(rollout, group.golden_answers, evidences) for rollout in group.rollouts],
+    }
+
+
+def _rollout_entry(rollout: CreditedRollout, golden_answers: Sequence[str], evidences: Evidences) -> dict[str, Any]:
+    outcome = rollout.summary.outcome
+    credit = zip(rollout.record.trajectory.turns, rollout.rewards, rollout.advantages, strict=True)
+    return {
+        "kind": rollout.kind,
+        "outcome": None if math.isnan(outcome) else outcome,
+        "first_occurrence": None if rollout.first_hit < 0 else rollout.first_hit,
+        "prediction": rollout.record.prediction,
+        "end_reason": rollout.record.trajectory.end_reason,
+        "turns": [
+            {
+                "text": turn.text,
+                "action": turn.action,
+                "queries": turn.queries,
+                "evidence": None if turn.evidence is None else evidences.place(turn.evidence, golden_answers),
+                "feedback": turn.feedback if turn.evidence is None else None,
+                "reward": reward,
+                "advantage": advantage,
+            }
+            for turn, reward, advantage in credit
+        ],
+    }

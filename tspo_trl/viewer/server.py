@@ -1,0 +1,110 @@
+"""The report as a local page that is made anew whenever the trajectory files have changed."""
+
+import os
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock
+from typing import Any
+
+from ..analysis.reading import trajectory_files
+from .groups import ViewOptions
+from .page import default_title, render_page
+from .report import LIMIT, make_report
+
+HOST = "127.0.0.1"
+_HOST_NAMES = (HOST, "localhost")
+
+
+class LivePage:
+    """
+    The page of some trajectory files, which may grow while it is looked at.
+
+    Args:
+        paths (sequence of `str` or `os.PathLike`):
+            Trajectory files, or folders of them.
+        options ([`~tspo_trl.viewer.ViewOptions`], *optional*):
+            What counts as correct and as evidence where the files do not say.
+        title (`str`, *optional*):
+            Title of the report. Defaults to the last part of the first path.
+        limit (`int`, *optional*, defaults to 10,000):
+            About how many trajectories to keep, see [`~tspo_trl.viewer.make_report`].
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike],
+        options: ViewOptions | None = None,
+        *,
+        title: str | None = None,
+        limit: int = LIMIT,
+    ):
+        self._paths, self._options, self._limit = paths, options, limit
+        self._title = title or default_title(paths)
+        self._lock = Lock()
+        self._state: list[Any] = []  # of the files when the page was made
+        self._page = ""
+
+    def html(self) -> str:
+        """
+        The page as the files are now.
+
+        Raises:
+            As [`~tspo_trl.viewer.make_report`].
+        """
+        with self._lock:
+            state = [(path, *os.stat(path)[6:9]) for path in trajectory_files(self._paths)]
+            if state != self._state:
+                self._page = render_page(make_report(self._paths, self._options, limit=self._limit), self._title)
+                self._state = state
+            return self._page
+
+
+def make_server(html: Callable[[], str], port: int) -> ThreadingHTTPServer:
+    """
+    A server of one page, which only this machine reaches.
+
+    Args:
+        html (callable):
+            Makes the page.
+        port (`int`):
+            Port to listen on, 0 for a free one.
+
+    Returns:
+        `ThreadingHTTPServer`: listening on 127.0.0.1; call `serve_forever`.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            # A page of another site that has its name point to this machine must not read the trajectories.
+            if self.headers.get("Host", "").rpartition(":")[0] not in _HOST_NAMES:
+                self._send(HTTPStatus.FORBIDDEN, "text/plain", f"Open this page as http://{HOST}.\n")
+            elif self.path.partition("?")[0] != "/":
+                self._send(HTTPStatus.NOT_FOUND, "text/plain", "There is only the page /.\n")
+            else:
+                self._send_page()
+
+        def _send_page(self) -> None:
+            try:
+                page = html()
+            except (ValueError, OSError) as error:
+                self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", f"{error}\n")
+            else:
+                self._send(HTTPStatus.OK, "text/html", page)
+
+        def _send(self, status: HTTPStatus, kind: str, text: str) -> None:
+            body = text.encode("utf-8")
+            self.send_response(status)
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """A page for one reader needs no log of its requests."""
+
+    return ThreadingHTTPServer((HOST, port), Handler)

@@ -1,0 +1,83 @@
+// Elements of the page. Text of a trajectory reaches the page as text only: nothing here reads it as HTML.
+
+function make(name, attributes, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+function makeSvg(name, attributes, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name.startsWith("--")) element.style.setProperty(name, value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  for (const child of children.flat(Infinity)) {
+    if (child != null && child !== false) element.append(child);
+  }
+  return element;
+}
+
+// Pieces of a text of which every second one is a gold answer.
+function markedText(pieces) {
+  return pieces.map((piece, i) => (i % 2 ? make("mark", {}, piece) : piece));
+}
+
+function number(value, digits = 2) {
+  if (value == null) return "–";
+  const text = Math.abs(value).toFixed(digits);
+  return (value < 0 && Number(text) !== 0 ? "−" : "") + text;
+}
+
+function signed(value) {
+  const text = number(value);
+  return value > 0 && Number(text) !== 0 ? "+" + text : text;
+}
+
+function percent(value) {
+  return value == null ? "–" : (100 * value).toFixed(1) + "%";
+}
+
+function counted(count, noun) {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+// As `tspo-trl analyze` orders them.
+const KINDS = {
+  complete_failure: "complete failure",
+  near_miss: "near miss",
+  complete_success: "complete success",
+  success_without_retrieval: "success without retrieval",
+};
+
+const END_REASONS = {
+  answered: "It gave an answer.",
+  max_turns: "It searched in its last turn, where nothing is searched any more.",
+  max_length: "It ran out of tokens.",
+  no_action: "Its last turn held neither a search nor an answer.",
+  search_failed: "A search failed: the rollout is in no baseline and in no loss.",
+  generated: "It was generated without search.",
+  unknown: "The file does not tell why it ended.",
+};
+
+function kindTag(rollout) {
+  return make("span", { class: `tag kind ${rollout.kind || ""}` }, rollout.kind ? KINDS[rollout.kind] : "unscorable");
+}
+
+// How strongly a turn is pushed, as a colour: green for more of it, orange for less.
+function creditColours(advantage) {
+  if (!advantage) return {};
+  const strength = Math.min(1, Math.abs(advantage) / 2);
+  const colour = advantage > 0 ? "var(--positive)" : "var(--negative)";
+  return {
+    "--credit": `color-mix(in srgb, ${colour} ${(8 + 34 * strength).toFixed(0)}%, var(--page))`,
+    "--credit-edge": colour,
+  };
+}
+
+function stepName(entry) {
+  return entry.step == null ? entry.series : `${entry.series}, step ${entry.step}`;
+}
