@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
-from ..answers import BOOLEAN_ANSWERS, Match, normalize_answer
+from ..answers import BOOLEAN_ANSWERS, Match, contains_answer, normalize_answer
 
 _WORD = re.compile(r"\S+")
 Span = tuple[int, int]
@@ -41,6 +41,8 @@ def answer_spans(
     [(11, 24)]
     ```
     """
+    if not contains_answer(text, golden_answers, match=match, match_boolean_answers=match_boolean_answers):
+        return []  # most evidence; word by word takes ten times as long
     excluded = {""} if match_boolean_answers else {""} | BOOLEAN_ANSWERS
     golds = {normalize_answer(gold) for gold in golden_answers} - excluded
     tokens = list(_tokens(text))

@@ -62,7 +62,7 @@ def make_report(
     groups: list[dict[str, Any]] = []
     for path, series in zip(files, names, strict=True):
         of_file = load_groups(path, series, options)
-        steps += _step_entries(of_file)
+        steps += _step_entries(of_file, options)
         if path in kept:
             groups += [_group_entry(group, evidences) for group in of_file]
     return {
@@ -126,7 +126,7 @@ def _count_lines(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def _step_entries(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
+def _step_entries(groups: Sequence[Group], options: ViewOptions) -> Iterator[dict[str, Any]]:
     """One entry a step; a file has one, or none in which case all of it is one."""
     steps = defaultdict[int | None, list[Group]](list)
     for group in groups:
@@ -146,7 +146,7 @@ def _step_entries(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
             **{kind: share(kinds.count(kind), len(kinds)) for kind in KINDS},
             "all_wrong": share(sum(group.is_all_wrong for group in of_step), len(of_step)),
             "with_signal": share(sum(group.has_signal for group in compared), len(compared)),
-            "with_signal_grpo": learning_signal(summaries, 1.0)["groups_with_signal_grpo"],
+            "with_signal_grpo": learning_signal(summaries, options.success_threshold)["groups_with_signal_grpo"],
             "turns": _mean([one.num_turns for one in summaries]),
             "searches": _mean([one.num_searches for one in summaries]),
         }

@@ -49,7 +49,7 @@ function moveFocus(by) {
 
 function searchQuestions() {
   if (current.page !== "groups") {
-    location.hash = groupsAddress;
+    history.pushState(null, "", groupsAddress); // unlike a new hash it draws nothing later, which would take the focus
     draw();
   }
   document.getElementById("search").select();
