@@ -14,7 +14,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(scope="session")
 def browser():
-    """Chromium: the system's, else Playwright's own. Where there is none the test is skipped, or fails with REQUIRE_BROWSER=1."""
+    """Chromium: the system's, else Playwright's own. Without one it skips, with REQUIRE_BROWSER=1 it fails."""
     path = next((found for name in NAMES if (found := shutil.which(name))), None)
     with sync_playwright() as playwright:
         try:

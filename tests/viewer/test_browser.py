@@ -62,6 +62,20 @@ def test_a_file_without_steps_has_an_overview_too(open_report):
     assert texts(page, ".card .value")[:2] == ["0.0%", "50.0%"]
 
 
+def test_runs_side_by_side_share_the_learning_curve(new_page, tmp_path):
+    for run, line in (("a", failure), ("b", success)):
+        for step in (1, 2):
+            (tmp_path / run).mkdir(exist_ok=True)
+            file_of(tmp_path / run, line(step=step, group=0), name=f"step_{step:06d}.jsonl")
+    path = write_report([tmp_path / "a", tmp_path / "b"], tmp_path / "report.html")
+    page = new_page(path.as_uri())
+    assert texts(page, "figure:first-child .legend > span") == ["a: training", "b: training"]
+    assert texts(page, "figcaption") == [
+        "Mean outcome reward", "Kinds of trajectory: a: training", "Share of groups: a: training",
+        "Kinds of trajectory: b: training", "Share of groups: b: training",
+    ]  # fmt: skip
+
+
 # List of groups
 
 

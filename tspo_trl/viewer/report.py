@@ -104,7 +104,7 @@ class Evidences:
 
 def _order(entry: dict[str, Any]) -> tuple[bool, str, int]:
     """Training before evaluations, then by step."""
-    return entry["series"] != "training", entry["series"], -1 if entry["step"] is None else entry["step"]
+    return not entry["series"].endswith("training"), entry["series"], -1 if entry["step"] is None else entry["step"]
 
 
 def _kept_files(files: Sequence[Path], names: Sequence[str], limit: int) -> set[Path]:

@@ -20,6 +20,7 @@ function route() {
 function draw() {
   const isFirst = current === null;
   current = route();
+  document.body.dataset.page = current.page;
   CONTENT.replaceChildren(...current.draw().flat(Infinity).filter(Boolean));
   for (const [id, isHere] of [["to-overview", current.page === "overview"], ["to-groups", current.page !== "overview"]]) {
     const link = document.getElementById(id);

@@ -1,32 +1,29 @@
 // The overview: learning curve, kinds of trajectory and signal over the steps of each series.
 
 function showOverview() {
-  const trained = REPORT.steps.filter((entry) => entry.series === mainSeries() && entry.step != null);
-  const series = [...new Set(REPORT.steps.map((entry) => entry.series))];
   return [
     make("h1", {}, document.title),
-    make("p", { class: "quiet" }, overviewLine(series)),
+    make("p", { class: "quiet" }, overviewLine()),
     cards(),
-    trained.length > 1 && make("div", { class: "charts" }, overviewCharts(trained)),
+    make("div", { class: "charts" }, overviewCharts()),
     make("h2", {}, "By step"),
     stepTable(),
   ];
 }
 
-// The series that the charts are of: training where there is one.
-function mainSeries() {
-  return REPORT.steps[0].series;
+function allSeries() {
+  return [...new Set(REPORT.steps.map((entry) => entry.series))];
 }
 
-function overviewLine(series) {
+function overviewLine() {
   const groups = REPORT.steps.reduce((sum, entry) => sum + entry.groups, 0);
   const kept = REPORT.kept === REPORT.n ? "" :
     ` The pages of groups hold ${counted(REPORT.kept, "trajectory").replace(/ys$/, "ies")} of them, whole steps spread evenly.`;
-  return `${counted(REPORT.n, "trajectory").replace(/ys$/, "ies")} in ${counted(groups, "group")} of ${series.join(", ")}.${kept}`;
+  return `${counted(REPORT.n, "trajectory").replace(/ys$/, "ies")} in ${counted(groups, "group")} of ${allSeries().join(", ")}.${kept}`;
 }
 
 function cards() {
-  const entries = REPORT.steps.filter((entry) => entry.series === mainSeries());
+  const entries = REPORT.steps.filter((entry) => entry.series === allSeries()[0]);
   const [first, last] = [entries[0], entries[entries.length - 1]];
   const change = (name, label) => {
     const value = first === last ? percent(last[name]) : `${percent(first[name])} → ${percent(last[name])}`;
@@ -43,25 +40,36 @@ function cards() {
   ];
 }
 
-function overviewCharts(trained) {
-  const points = (name) => trained.map((entry) => [entry.step, entry[name]]);
-  const evaluations = [...new Set(REPORT.steps.map((entry) => entry.series))]
-    .filter((series) => series !== mainSeries())
-    .map((series, i) => ({
-      name: series,
-      colour: ["var(--near_miss)", "var(--success_without_retrieval)", "var(--positive)", "var(--negative)"][i % 4],
-      points: REPORT.steps.filter((entry) => entry.series === series && entry.step != null).map((entry) => [entry.step, entry.outcome]),
-    }));
-  const kinds = Object.entries(KINDS).reverse().map(([kind, name]) => ({ name, colour: `var(--${kind})`, points: points(kind) }));
+const SERIES_COLOURS = ["complete_success", "near_miss", "success_without_retrieval", "positive", "negative", "complete_failure"];
+
+// The learning curve of all series, then the kinds and the signal of each that has more than one step.
+function overviewCharts() {
+  const curves = allSeries().map((series, i) => ({
+    name: series,
+    colour: `var(--${SERIES_COLOURS[i % SERIES_COLOURS.length]})`,
+    points: pointsOf(series, "outcome"),
+  }));
+  const grown = curves.filter((curve) => curve.points.length > 1).map((curve) => curve.name);
+  if (grown.length === 0) return [];
+  return [lineChart("Mean outcome reward", curves, ""), ...grown.flatMap((series) => seriesCharts(series, grown.length > 1))];
+}
+
+function seriesCharts(series, isNamed) {
+  const title = (text) => (isNamed ? `${text}: ${series}` : text);
+  const kinds = Object.entries(KINDS).reverse()
+    .map(([kind, name]) => ({ name, colour: `var(--${kind})`, points: pointsOf(series, kind) }));
   return [
-    lineChart("Mean outcome reward", [{ name: mainSeries(), colour: "var(--complete_success)", points: points("outcome") }, ...evaluations], mainSeries()),
-    stackedChart("Kinds of trajectory", kinds, mainSeries()),
-    lineChart("Share of groups", [
-      { name: "with signal", colour: "var(--positive)", points: points("with_signal") },
-      { name: "with signal to GRPO", colour: "var(--negative)", dashed: true, points: points("with_signal_grpo") },
-      { name: "all wrong", colour: "var(--complete_failure)", points: points("all_wrong") },
-    ], mainSeries()),
+    stackedChart(title("Kinds of trajectory"), kinds, series),
+    lineChart(title("Share of groups"), [
+      { name: "with signal", colour: "var(--positive)", points: pointsOf(series, "with_signal") },
+      { name: "with signal to GRPO", colour: "var(--negative)", dashed: true, points: pointsOf(series, "with_signal_grpo") },
+      { name: "all wrong", colour: "var(--complete_failure)", points: pointsOf(series, "all_wrong") },
+    ], series),
   ];
+}
+
+function pointsOf(series, name) {
+  return REPORT.steps.filter((entry) => entry.series === series && entry.step != null).map((entry) => [entry.step, entry[name]]);
 }
 
 const STEP_COLUMNS = [
