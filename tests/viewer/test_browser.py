@@ -35,8 +35,13 @@ def texts(page, selector):
 def test_overview_shows_curve_kinds_and_signal(open_report, run_lines):
     page = open_report(*run_lines)
     assert texts(page, "h1") == ["A run"]
-    assert texts(page, "figcaption") == ["Mean outcome reward", "Kinds of trajectory", "Share of groups"]
-    assert page.locator("figure svg .line").count() == 4
+    assert texts(page, "figcaption") == [
+        "Mean outcome reward",
+        "Kinds of trajectory",
+        "Share of groups",
+        "Turns and searches per rollout",
+    ]
+    assert page.locator("figure svg .line").count() == 6
     assert "18 trajectories in 9 groups" in page.inner_text("main")
 
 
@@ -72,7 +77,9 @@ def test_runs_side_by_side_share_the_learning_curve(new_page, tmp_path):
     assert texts(page, "figure:first-child .legend > span") == ["a: training", "b: training"]
     assert texts(page, "figcaption") == [
         "Mean outcome reward", "Kinds of trajectory: a: training", "Share of groups: a: training",
+        "Turns and searches per rollout: a: training",
         "Kinds of trajectory: b: training", "Share of groups: b: training",
+        "Turns and searches per rollout: b: training",
     ]  # fmt: skip
 
 

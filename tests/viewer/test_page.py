@@ -60,4 +60,4 @@ def test_a_folder_is_no_place_for_a_report(file, tmp_path):
 @pytest.mark.parametrize("path", ["runs/mine", "runs/mine/trajectories", "runs/mine/training/trajectories"])
 def test_title_is_the_name_of_the_run(path):
     assert default_title(Path(path)) == "mine"
-    assert default_title([path, "runs/other"]) == "mine"
+    assert default_title([path, "runs/other", path]) == "mine, other"

@@ -36,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--group", type=int, metavar="N", help="with --console: print this group, turn by turn")
     parser.add_argument("--port", type=int, metavar="N", help="with --serve: port, 0 for a free one (default: 8765)")
     parser.add_argument("--open", action="store_true", help="open the report in a browser")
-    parser.add_argument("--title", help="title of the report (default: name of the run)")
+    parser.add_argument("--title", help="title of the report (default: names of the runs or files)")
     parser.add_argument(
         "--limit",
         type=int,

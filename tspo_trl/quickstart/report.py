@@ -109,3 +109,4 @@ def print_summary(console: Console, report: dict[str, Any], output: Path) -> Non
     for name in ("exact_match", "greedy_exact_match", "retrieval_rate"):
         console.print(f"  {name:<20} {report[f'{name}_before']:.3f} -> {report[f'{name}_after']:.3f}")
     console.print(f"  {output}/report.json, {output}/learning_curve.png, {output}/training/trajectories")
+    console.print(f"See every trajectory: tspo-trl view {output}/training")

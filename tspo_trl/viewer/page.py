@@ -42,7 +42,7 @@ def write_report(
         options ([`ViewOptions`], *optional*):
             What counts as correct and as evidence where the files do not say.
         title (`str`, *optional*):
-            Title of the report. Defaults to the last part of the first path.
+            Title of the report. Defaults to the names of the runs or files.
         limit (`int`, *optional*, defaults to 10,000):
             About how many trajectories to keep, see [`~tspo_trl.viewer.make_report`].
 
@@ -79,10 +79,13 @@ def check_output(path: Path) -> None:
 
 
 def default_title(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> str:
-    """The last part of the first path that is not just `trajectories` or `training`."""
-    first = Path(paths if isinstance(paths, str | os.PathLike) else paths[0]).resolve()
-    parts = [part for part in (first.name, *first.parent.parts[::-1]) if part not in ("trajectories", "training")]
-    return parts[0]
+    """The names of the runs or files: of each path the last part that is not just `trajectories` or `training`."""
+    names = [_name(Path(path).resolve()) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+    return ", ".join(dict.fromkeys(names))
+
+
+def _name(path: Path) -> str:
+    return _name(path.parent) if path.name in ("trajectories", "training") else path.name
 
 
 def _is_report(path: Path) -> bool:

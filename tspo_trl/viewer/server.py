@@ -26,7 +26,7 @@ class LivePage:
         options ([`~tspo_trl.viewer.ViewOptions`], *optional*):
             What counts as correct and as evidence where the files do not say.
         title (`str`, *optional*):
-            Title of the report. Defaults to the last part of the first path.
+            Title of the report. Defaults to the names of the runs or files.
         limit (`int`, *optional*, defaults to 10,000):
             About how many trajectories to keep, see [`~tspo_trl.viewer.make_report`].
     """

@@ -2,10 +2,12 @@
 
 const CHART = { width: 560, height: 230, left: 46, right: 12, top: 10, bottom: 30 };
 
-// `lines`: [{name, colour, dashed, points: [[step, value or null], ...]}], values between 0 and 1.
+// `lines`: [{name, colour, dashed, points: [[step, value or null], ...]}]; the axis goes from 0 to 1, or as far as they do.
 function lineChart(title, lines, series) {
   const shown = lines.filter((line) => line.points.some(([, value]) => value != null));
-  const scale = chartScale(shown.flatMap((line) => line.points.map(([step]) => step)));
+  const points = shown.flatMap((line) => line.points);
+  const values = points.map(([, value]) => value);
+  const scale = chartScale(points.map(([step]) => step), Math.floor(Math.min(0, ...values)), Math.ceil(Math.max(1, ...values)));
   const marks = shown.flatMap((line) => {
     const points = line.points.filter(([, value]) => value != null).map(([step, value]) => [scale.x(step), scale.y(value)]);
     const dots = points.length < 12 ? points.map(([x, y]) => makeSvg("circle", { cx: x, cy: y, r: 3.5, fill: line.colour })) : [];
@@ -16,7 +18,7 @@ function lineChart(title, lines, series) {
 
 // `layers`: as `lines`, stacked on each other from below; all have the same steps.
 function stackedChart(title, layers, series) {
-  const scale = chartScale(layers[0].points.map(([step]) => step));
+  const scale = chartScale(layers[0].points.map(([step]) => step), 0, 1);
   let below = layers[0].points.map(() => 0);
   const marks = layers.map((layer) => {
     const above = below.map((value, i) => value + (layer.points[i][1] || 0));
@@ -30,7 +32,7 @@ function stackedChart(title, layers, series) {
 
 function chart(title, lines, scale, marks, series) {
   const { width, height, left, right, bottom } = CHART;
-  const rules = [0, 0.25, 0.5, 0.75, 1].flatMap((value) => [
+  const rules = [0, 0.25, 0.5, 0.75, 1].map((part) => scale.least + part * (scale.most - scale.least)).flatMap((value) => [
     makeSvg("line", { class: "grid-line", x1: left, x2: width - right, y1: scale.y(value), y2: scale.y(value) }),
     makeSvg("text", { x: left - 6, y: scale.y(value) + 4, "text-anchor": "end" }, String(value)),
   ]);
@@ -43,14 +45,16 @@ function chart(title, lines, scale, marks, series) {
   return make("figure", {}, make("figcaption", {}, title), svg, make("div", { class: "legend" }, legend));
 }
 
-function chartScale(allSteps) {
+function chartScale(allSteps, least, most) {
   const steps = [...new Set(allSteps)].sort((a, b) => a - b);
   const { width, height, left, right, top, bottom } = CHART;
   const [first, last] = [steps[0], steps[steps.length - 1]];
   return {
     steps,
+    least,
+    most,
     x: (step) => (last === first ? (left + width - right) / 2 : left + ((step - first) / (last - first)) * (width - left - right)),
-    y: (value) => top + (1 - value) * (height - top - bottom),
+    y: (value) => top + ((most - value) / (most - least)) * (height - top - bottom),
   };
 }
 

@@ -65,6 +65,10 @@ function seriesCharts(series, isNamed) {
       { name: "with signal to GRPO", colour: "var(--negative)", dashed: true, points: pointsOf(series, "with_signal_grpo") },
       { name: "all wrong", colour: "var(--complete_failure)", points: pointsOf(series, "all_wrong") },
     ], series),
+    lineChart(title("Turns and searches per rollout"), [
+      { name: "turns", colour: "var(--complete_failure)", points: pointsOf(series, "turns") },
+      { name: "searches", colour: "var(--complete_success)", points: pointsOf(series, "searches") },
+    ], series),
   ];
 }
 
