@@ -18,7 +18,7 @@ export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 TEST_ENVIRONMENT = OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help quickstart test test-slow test-vllm lint clean
+.PHONY: help quickstart test test-slow test-vllm lint docs notebooks dist clean
 
 help:
 	@echo "make quickstart   train a small search agent with TSPO (options: make quickstart ARGS='--help')"
@@ -26,6 +26,9 @@ help:
 	@echo "make test-slow    run all tests"
 	@echo "make test-vllm    run the tests with a real vLLM engine, in .venv-vllm (Linux x86-64, Python 3.11)"
 	@echo "make lint         check style and types"
+	@echo "make docs         build the documentation into site/"
+	@echo "make notebooks    execute the notebooks (ARGS=--in-place stores their outputs)"
+	@echo "make dist         build the wheel and the source distribution into dist/"
 	@echo "make clean        remove .venv and .venv-vllm"
 
 quickstart: $(INSTALLED)
@@ -44,6 +47,15 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --strict $(ARGS)
+
+notebooks: $(INSTALLED)
+	$(TEST_ENVIRONMENT) $(BIN)/python notebooks/execute.py $(ARGS)
+
+dist: $(INSTALLED)
+	$(BIN)/python -m build $(ARGS)
 
 clean:
 	rm -rf .venv .venv-vllm
