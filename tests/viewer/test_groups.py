@@ -42,6 +42,16 @@ def test_credit_that_is_not_recorded_is_what_the_defaults_give(tmp_path):
     assert group.rollouts[1].advantages == pytest.approx((-0.25 / (0.353553 + 1e-4), 0.0), abs=1e-5)
 
 
+def test_default_credit_of_a_mixed_group_is_of_the_outcome_alone(tmp_path):
+    lines = [own(found, group=0, prediction=answer) for found, answer in
+             [([HIT, None], "London"), (["Lyon", None], "London"), ([HIT, None], "Paris")]]  # fmt: skip
+    (group,) = load(tmp_path, *lines)
+    # Outcomes 0, 0, 1: mean 1/3, standard deviation 0.57735. The near miss gets what the failure gets.
+    advantages = [one.advantages for one in group.rollouts]
+    assert advantages[0] == advantages[1] == pytest.approx([-0.57725, -0.57725], abs=1e-4)
+    assert advantages[2] == pytest.approx([1.1545, 1.1545], abs=1e-3)
+
+
 def test_a_rollout_alone_has_rewards_but_no_advantages(tmp_path):
     (group,) = load(tmp_path, plain([HIT, None]))
     assert group.rollouts[0].rewards == (0.5, 0.0)
@@ -74,6 +84,11 @@ def test_groups_know_whether_they_are_all_wrong_and_whether_they_teach(tmp_path)
     groups = load(tmp_path, near_miss(group=0), failure(group=0), success(group=1), failure(group=1), success(group=2))
     assert [group.is_all_wrong for group in groups] == [True, False, False]
     assert [group.has_signal for group in groups] == [True, True, False]
+
+
+def test_a_failed_search_does_not_keep_a_group_from_being_all_wrong(tmp_path):
+    failed = own([None], group=0, end_reason="search_failed", prediction=None)
+    assert load(tmp_path, near_miss(group=0), failed)[0].is_all_wrong
 
 
 def test_threshold_says_what_is_correct(tmp_path):

@@ -103,7 +103,7 @@ def _serve(args: argparse.Namespace, options: "ViewOptions") -> None:
     page.html()  # what is wrong with the files is said now, not to the browser
     with make_server(page.html, 8765 if args.port is None else args.port) as server:
         url = f"http://127.0.0.1:{server.server_port}/"
-        print(f"Serving {url} (Ctrl-C ends it; reload the page to see what was written since)", flush=True)
+        print(f"Listening on {url} (Ctrl-C ends it; reload the page to see what was written since)", flush=True)
         if args.open:
             webbrowser.open(url)
         server.serve_forever()
