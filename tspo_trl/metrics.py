@@ -43,6 +43,21 @@ def trajectory_kinds(outcomes: Tensor, first_hits: Tensor, success_threshold: fl
     }
 
 
+def names_of_kinds(outcomes: Tensor, first_hits: Tensor, success_threshold: float) -> list[str | None]:
+    """
+    Which of the four kinds each trajectory is.
+
+    Args:
+        outcomes, first_hits (`torch.Tensor` of shape `(N,)`), success_threshold (`float`):
+            As in [`trajectory_kinds`].
+
+    Returns:
+        `list[str]`: a key of [`trajectory_kinds`] each, `None` for an unscorable rollout.
+    """
+    kinds = trajectory_kinds(outcomes, first_hits, success_threshold)
+    return [next((kind for kind, mask in kinds.items() if mask[i]), None) for i in range(len(outcomes))]
+
+
 def credit_metrics(
     outcomes: Tensor,
     num_turns: Tensor,

@@ -18,7 +18,7 @@ from ..analysis.reading import Record, read_trajectories
 from ..analysis.rollouts import Rollout, summarize
 from ..answers import Match
 from ..credit import SIGNAL, group_advantages, turn_rewards
-from ..metrics import trajectory_kinds
+from ..metrics import names_of_kinds
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,7 @@ def _credited(records: Sequence[Record], number: int, series: str, options: View
         one.first_hit if record.first_occurrence is None else record.first_occurrence
         for record, one in zip(records, summaries, strict=True)
     ]
-    masks = trajectory_kinds(outcomes, torch.tensor(hits), options.success_threshold)
-    kinds = [next((kind for kind, mask in masks.items() if mask[i]), None) for i in range(len(records))]
+    kinds = names_of_kinds(outcomes, torch.tensor(hits), options.success_threshold)
     turns = [record.trajectory.turns for record in records]
     has_recorded_credit = any(turn.advantage is not None for one in turns for turn in one)
     if has_recorded_credit:
