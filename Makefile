@@ -49,7 +49,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 docs: $(INSTALLED)
-	$(BIN)/mkdocs build --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 notebooks: $(INSTALLED)
 	$(TEST_ENVIRONMENT) $(BIN)/python notebooks/execute.py $(ARGS)
