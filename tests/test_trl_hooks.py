@@ -3,11 +3,14 @@
 import inspect
 
 import evaluate
+import pandas
 import pytest
 import torch
 from datasets import Dataset
 from evaluate.loading import import_main_class
+from torch.utils.tensorboard import SummaryWriter
 from transformers import GenerationConfig
+from transformers.integrations import TensorBoardCallback
 from trl import GRPOTrainer
 from trl.chat_template_utils import (
     add_response_schema,
@@ -18,6 +21,7 @@ from trl.chat_template_utils import (
 )
 from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
+from trl.trainer.utils import print_prompt_completions_sample
 
 from tspo_trl import TSPOTrainer
 
@@ -172,6 +176,51 @@ def test_rewards_are_gathered_and_one_column_per_function(make_trainer):
 def test_logged_advantages_are_a_bounded_queue_of_floats(make_trainer):
     trainer = make_trainer()
     assert trainer._logs["advantages"].maxlen == trainer.args.generation_batch_size
+
+
+@pytest.mark.parametrize("name", ["prompt", "completion", "advantages"])
+def test_table_of_completions_is_of_the_newest_rollouts(make_trainer, name):
+    trainer = make_trainer()
+    assert trainer._logs[name].maxlen == trainer.args.generation_batch_size
+
+
+def test_log_reads_the_extra_columns_of_completions_where_we_add_ours(make_trainer):
+    trainer = make_trainer()
+    assert not trainer._logs["extra"]
+    source = inspect.getsource(GRPOTrainer.log)
+    assert '**self._logs["extra"]' in source
+    assert 'extra=dict(self._logs["extra"])' in source
+    assert "if self.accelerator.is_main_process and self.log_completions:" in source
+
+
+def test_extra_columns_of_reward_functions_are_flushed_before_we_credit():
+    source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert 'self._logs["extra"][column].extend(gather_object(values))' in source
+    assert 'self._logs["prompt"].extend(gather_object(prompts))' in source
+
+
+def test_no_completion_is_printed_where_their_number_is_none_at_all(capsys):
+    print_prompt_completions_sample(["a"], ["b"], {"reward": [1.0]}, [0.0], 1, 0, extra={"kind": ["near_miss"]})
+    assert capsys.readouterr().out == ""
+    assert "self.num_completions_to_print," in inspect.getsource(GRPOTrainer.log)
+
+
+def test_completions_are_printed_with_extra_columns(capsys):
+    extra = {"kind": pandas.Series(["near_miss"])}
+    print_prompt_completions_sample(["a"], ["b"], {"reward": [1.0]}, [0.0], 1, None, extra=extra)
+    assert "near_miss" in capsys.readouterr().out
+
+
+def test_trackers_get_tables_as_we_hand_them_ours():
+    source = inspect.getsource(GRPOTrainer.log)
+    assert 'logging_backend.log({"completions": logging_backend.Table(dataframe=df)})' in source
+    assert '"wandb" in self.args.report_to and wandb.run is not None' in source
+
+
+def test_writer_of_tensorboard_is_where_the_callback_keeps_it(tmp_path):
+    callback = TensorBoardCallback(writer := SummaryWriter(tmp_path))
+    assert callback.tb_writer is writer
+    assert parameters(writer.add_text)[:3] == ["tag", "text_string", "global_step"]
 
 
 def test_trainer_whose_init_never_ran_generates_as_trls(make_trainer):

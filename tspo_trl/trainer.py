@@ -1,8 +1,8 @@
 """[`TSPOTrainer`]: TRL's `GRPOTrainer` with search rollouts and turn-level credit.
 
 The trainer is glue. It overrides `_generate` (the turn loop of `rollout.py`), `_calculate_rewards` (a failed search is
-no wrong answer), `_generate_and_score_completions` (advantages of `credit.py`) and `log` (trajectory files). The loss
-and all the rest is TRL's.
+no wrong answer) and `_generate_and_score_completions` (advantages of `credit.py`). What it logs is in
+`trainer_logging.py`. The loss and all the rest is TRL's.
 """
 
 import textwrap
@@ -23,7 +23,7 @@ from .checkpoints import ResumableTrainer
 from .config import TSPOConfig
 from .credit import group_advantages
 from .lockstep import is_generation_collective, most_rollouts
-from .metrics import credit_metrics, length_metrics, rollout_metrics, search_metrics
+from .metrics import credit_metrics
 from .prompts import row_prompt
 from .protocol import SearchProtocol, TagProtocol
 from .records import find_first_hit, gold_in_question, token_advantages, trajectory_records
@@ -31,17 +31,15 @@ from .retriever_record import RetrieverRecord, warn_of_another_retriever
 from .rewards import exact_match_reward
 from .rollout import RolloutLimits, RolloutLoop, trajectory_of_generation
 from .search.base import Retriever
-from .search.statistics import SearchStatistics
 from .trainer_evaluation import EvaluationScores, greedy_evaluation
-from .trajectory import Trajectory
-from .trajectory_files import TrajectoryFiles
+from .trainer_logging import LoggingTrainer
 from .turn_generation import TransformersTurns, VLLMTurns, context_length
 from .validation import check_arguments, check_golden_answers, dataset_columns
 
 logger = get_logger(__name__)
 
 
-class TSPOTrainer(ResumableTrainer):
+class TSPOTrainer(ResumableTrainer, LoggingTrainer):
     """
     Trainer for Turn-level Stage-aware Policy Optimization (TSPO).
 
@@ -96,9 +94,6 @@ class TSPOTrainer(ResumableTrainer):
             none.
     """
 
-    args: TSPOConfig
-    model: Any
-
     # TRL's own tests call methods of trainers whose `__init__` never ran: there, nothing is ours.
     retriever: Retriever | None = None
     _is_credited = False  # whether the batch in hand needs trajectories
@@ -150,9 +145,7 @@ class TSPOTrainer(ResumableTrainer):
 
         self.retriever = retriever
         self.protocol: SearchProtocol = protocol or TagProtocol()
-        self._trajectories: list[Trajectory] = []  # of the batch in hand, this process's part
         self._rewards_per_func: Tensor | None = None  # of the batch in hand, all processes
-        self._trajectory_files = TrajectoryFiles(str(args.output_dir))
         self._evaluation_scores = EvaluationScores()
         if retriever is not None:
             self._set_up_search(retriever)
@@ -249,6 +242,8 @@ class TSPOTrainer(ResumableTrainer):
         output = super()._generate_and_score_completions(inputs)
         if self._is_credited:
             self._assign_credit(inputs, output)
+        else:
+            self._keep_records([None] * len(inputs) * self.accelerator.num_processes)
         return output
 
     def _assign_credit(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> None:
@@ -284,12 +279,10 @@ class TSPOTrainer(ResumableTrainer):
             self._append_metrics(mode, values)
             if mode == "eval" and self.retriever is not None:
                 self._evaluation_scores.add(self._trajectories, inputs, first_hits)
-        if args.log_trajectories:
+        if args.log_trajectories or self.log_completions:
             groups = [(first + i) // group_size for i in range(len(inputs))]
             credit = (first_hits, outcomes[local].tolist(), advantages[local].tolist())
-            records = gather_object(trajectory_records(self._trajectories, inputs, groups, *credit, args))
-            if self.accelerator.is_main_process:
-                self._trajectory_files.keep(mode, records)
+            self._keep_records(gather_object(trajectory_records(self._trajectories, inputs, groups, *credit, args)))
 
     def _turn_advantages(self, outcomes: Tensor, num_turns: Tensor, first_hits: Tensor, group_size: int) -> Tensor:
         """Advantage of every turn of all processes' rollouts; a subclass may assign credit in another way."""
@@ -359,42 +352,3 @@ class TSPOTrainer(ResumableTrainer):
     def _load_rollout_state(self, state: dict[str, Any]) -> None:
         super()._load_rollout_state(state)
         self._trajectory_files.records = state["records"]
-
-    # Logging
-
-    @property
-    def _mode(self) -> str:
-        return "train" if self.model.training else "eval"
-
-    def _tensor(self, values: list) -> Tensor:
-        return torch.tensor(values, device=self.accelerator.device)
-
-    def _append_metrics(self, mode: str, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._metrics[mode][name].append(value)
-
-    def _log_rollouts(self, statistics: SearchStatistics) -> None:
-        mode, gather = self._mode, self.accelerator.gather
-        per_rollout = rollout_metrics(self._trajectories)
-        means = gather(torch.stack(list(per_rollout.values()), dim=1).to(self.accelerator.device)).mean(dim=0)
-        self._append_metrics(mode, dict(zip(per_rollout, means.tolist(), strict=True)))
-        self._append_metrics(mode, search_metrics(gather_object([statistics])))
-
-    def _correct_length_metrics(self) -> None:
-        """TRL counts a completion without end-of-sequence token as clipped; ours are where they ran out of budget."""
-        is_clipped = self._tensor([one.end_reason == "max_length" for one in self._trajectories])
-        lengths = self._tensor([float(one.num_tokens) for one in self._trajectories])
-        for name, value in length_metrics(*self.accelerator.gather((lengths, is_clipped))).items():
-            self._metrics[self._mode][name][-1] = value
-
-    def _correct_logged_advantages(self, advantages: Tensor) -> None:
-        """TRL logs one advantage per completion; ours is the mean over the turns."""
-        logged: Any = self._logs["advantages"]
-        for _ in range(min(len(logged), len(advantages))):
-            logged.pop()
-        logged.extend(advantages.tolist())
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        mode = self._mode
-        super().log(logs, start_time)
-        self._trajectory_files.write(mode, self.state.global_step, logs)

@@ -1,0 +1,159 @@
+"""What `log_completions` shows of real training, with and without search, and what it leaves alone."""
+
+import sys
+
+import pandas as pd
+import pytest
+from datasets import Dataset
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+
+def no_reward(completions, **kwargs):
+    return [0.0] * len(completions)
+
+
+def completions(tmp_path, step):
+    return pd.read_parquet(tmp_path / "out" / "completions" / f"completions_{step:05d}.parquet")
+
+
+def recording(trainer):
+    """Has the trainer keep its tables of turns instead of logging them."""
+    tables = []
+    trainer._log_turns = lambda mode, columns: tables.append(
+        trainer._turn_tables.turns(mode, trainer.state.global_step)
+    )
+    return tables
+
+
+def test_without_log_completions_there_is_no_table(make_trainer, tmp_path):
+    trainer = make_trainer(max_steps=1)
+    tables = recording(trainer)
+    trainer.train()
+    assert tables == []
+    assert not (tmp_path / "out" / "completions").exists()
+    assert not trainer._turn_tables.completion_columns()
+
+
+def test_tables_need_no_trajectory_files(make_trainer, tmp_path):
+    make_trainer(max_steps=1, log_completions=True, log_trajectories=False).train()
+    table = completions(tmp_path, 1)
+    assert set(table["question"]) == {"What is the capital of France?"}
+    assert not (tmp_path / "out" / "trajectories").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"alpha": 0.0, "turn_level_groups": "never"}])
+def test_kind_agrees_with_reward_and_first_occurrence(make_trainer, tmp_path, changes):
+    make_trainer(max_steps=1, log_completions=True, **changes).train()
+    table = completions(tmp_path, 1)
+    names = {
+        (0.0, False): "complete_failure",
+        (0.0, True): "near_miss",
+        (1.0, True): "complete_success",
+        (1.0, False): "success_without_retrieval",
+    }
+    pairs = zip(table["exact_match_reward"], ~table["first_occurrence"].isna(), strict=True)
+    assert list(table["kind"]) == [names[pair] for pair in pairs]
+    assert len(set(table["kind"])) > 1
+    assert [sum(row) / len(row) for row in table["turn_advantages"]] == pytest.approx(table["advantage"], abs=1e-4)
+
+
+def test_search_without_gold_answers_is_of_no_kind(make_trainer, tmp_path):
+    rows = Dataset.from_list([{"question": "Capital?"}] * 4)
+    kwargs = {"train_dataset": rows, "reward_funcs": no_reward}
+    make_trainer(max_steps=1, log_completions=True, trainer_kwargs=kwargs).train()
+    table = completions(tmp_path, 1)
+    assert table["kind"].isna().all()
+    assert table["golden_answers"].isna().all()
+    assert all(len(row) > 0 for row in table["turn_advantages"])
+
+
+def test_table_of_rollouts_that_are_not_credited_is_trls(make_trainer, tmp_path):
+    rows = Dataset.from_list([{"prompt": "capital?"}] * 4)
+    kwargs = {"train_dataset": rows, "retriever": None, "reward_funcs": no_reward}
+    trainer = make_trainer(max_steps=1, log_completions=True, trainer_kwargs=kwargs)
+    tables = recording(trainer)
+    trainer.train()
+    assert list(completions(tmp_path, 1).columns) == ["step", "prompt", "completion", "no_reward", "advantage"]
+    assert tables == []
+
+
+def test_rows_of_rollouts_that_are_not_credited_stay_in_their_places(make_trainer, tokenizer, tmp_path):
+    """TRL makes the rollouts. Training has gold answers, the evaluation has none."""
+
+    def rollout_func(prompts, trainer):
+        ids = tokenizer("<answer> Paris </answer>")["input_ids"]
+        return {"prompt_ids": [[5, 6]] * len(prompts), "completion_ids": [ids] * len(prompts), "logprobs": None}
+
+    kwargs = {
+        "train_dataset": Dataset.from_list([{"prompt": "train", "question": "q", "golden_answers": ["Paris"]}] * 4),
+        "eval_dataset": Dataset.from_list([{"prompt": "eval"}] * 2),
+        "reward_funcs": no_reward,
+        "retriever": None,
+        "rollout_func": rollout_func,
+    }
+    settings = {"num_generations": 2, "per_device_train_batch_size": 6, "per_device_eval_batch_size": 4}
+    settings |= {"eval_strategy": "steps", "eval_steps": 1}
+    trainer = make_trainer(log_completions=True, trainer_kwargs=kwargs, **settings)
+    tables = recording(trainer)
+    trainer.train()
+    for step in (1, 2):
+        table = completions(tmp_path, step)
+        assert list(table["prompt"]) == ["train"] * 2 + ["eval"] * 4
+        assert list(table["mode"].fillna("")) == ["train"] * 2 + [""] * 4
+    assert [len(table) for table in tables] == [6, 6]
+
+
+def test_trackers_that_are_not_used_are_not_imported(make_trainer, tmp_path, monkeypatch):
+    for name in ("wandb", "trackio", "tensorboard", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, name, None)
+    make_trainer(max_steps=1, log_completions=True).train()
+    assert "kind" in completions(tmp_path, 1)
+
+
+def test_trls_logs_and_settings_are_left_as_they_were(make_trainer):
+    trainer = make_trainer(max_steps=1, log_completions=True, num_completions_to_print=1)
+    trainer.train()
+    assert trainer.num_completions_to_print == 1
+    assert not trainer._logs["extra"]
+    assert trainer._logs["completion"].maxlen == 16
+
+
+def test_trls_logs_are_left_as_they_were_when_logging_fails(make_trainer, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no space left on device")
+
+    trainer = make_trainer(max_steps=1, log_completions=True, num_completions_to_print=1)
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
+    with pytest.raises(OSError, match="no space"):
+        trainer.train()
+    assert trainer.num_completions_to_print == 1
+    assert not trainer._logs["extra"]
+
+
+def test_evaluation_that_fills_the_table_leaves_no_turns_of_training(make_trainer, dataset):
+    """The rollouts of step 1 serve for step 2, whose log entry comes when those of the evaluation have the table."""
+    settings = {"num_iterations": 2, "logging_steps": 2, "eval_strategy": "steps", "eval_steps": 1}
+    settings |= {"per_device_train_batch_size": 4, "per_device_eval_batch_size": 4, "num_generations_eval": 1}
+    trainer = make_trainer(log_completions=True, trainer_kwargs={"eval_dataset": dataset}, **settings)
+    tables = recording(trainer)
+    trainer.train()
+    assert [set(table["mode"]) if len(table) else None for table in tables] == [{"eval"}, None, {"eval"}]
+    settings["report_to"] = "tensorboard"  # which shows groups, where there are any
+    make_trainer(log_completions=True, trainer_kwargs={"eval_dataset": dataset}, **settings).train()
+
+
+def test_rollouts_that_serve_for_several_steps_have_their_turns_logged_once(make_trainer):
+    trainer = make_trainer(max_steps=4, num_iterations=2, log_completions=True)
+    tables = recording(trainer)
+    trainer.train()
+    assert [set(table["step"]) for table in tables] == [{1}, {3}]
+
+
+def test_resumed_run_goes_on_with_its_texts_in_tensorboard(make_run, tmp_path):
+    settings = {"log_completions": True, "report_to": "tensorboard"}
+    make_run("out", max_steps=2, **settings).train()
+    make_run("out", max_steps=4, **settings).train(resume_from_checkpoint=True)
+    steps = []
+    for events in sorted((tmp_path / "out" / "runs").glob("*/events.out.tfevents.*")):
+        steps += [event.step for event in EventAccumulator(str(events)).Reload().Tensors("train/turns/text_summary")]
+    assert steps == [1, 2, 3, 4]
