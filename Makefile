@@ -55,7 +55,9 @@ notebooks: $(INSTALLED)
 	$(TEST_ENVIRONMENT) $(BIN)/python notebooks/execute.py $(ARGS)
 
 dist: $(INSTALLED)
+	rm -rf dist
 	$(BIN)/python -m build $(ARGS)
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf .venv .venv-vllm
