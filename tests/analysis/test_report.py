@@ -68,4 +68,4 @@ def test_example_of_the_documentation_is_what_is_printed(tmp_path):
     (tmp_path / "rollouts.jsonl").write_text(example.partition("<<'EOF'\n")[2])
     console = Console(file=io.StringIO(), width=80)
     print_report(console, analyze(tmp_path / "rollouts.jsonl"))
-    assert f"```\n{console.file.getvalue()}```\n" in text
+    assert f"```text\n{console.file.getvalue()}```\n" in text

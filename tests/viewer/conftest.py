@@ -12,7 +12,7 @@ from tspo_trl.viewer import write_report
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: Playwright has an event loop running, which tests of asyncio would meet
 def browser():
     """Chromium: the system's, else Playwright's own. Without one it skips, with REQUIRE_BROWSER=1 it fails."""
     path = next((found for name in NAMES if (found := shutil.which(name))), None)
