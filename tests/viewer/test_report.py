@@ -73,8 +73,16 @@ def test_of_more_trajectories_than_the_limit_whole_steps_are_kept_and_all_counte
     assert len(report["steps"]) == 9
 
 
-def test_the_last_step_is_kept_even_above_the_limit(run_folder):
-    assert [group["step"] for group in make_report(run_folder, limit=1)["groups"]] == [2, 2, 2]
+def test_of_a_last_step_above_the_limit_groups_are_kept(tmp_path):
+    lines = [success(step=1, group=i, question=f"{i}?") for i in range(10)]
+    report = make_report(file_of(tmp_path, *lines), limit=4)
+    assert report["n"] == 10
+    assert [group["question"] for group in report["groups"]] == ["0?", "3?", "6?", "9?"]
+
+
+def test_every_series_keeps_a_group_of_its_last_step(run_folder):
+    groups = make_report(run_folder, limit=1)["groups"]
+    assert [(group["series"], group["step"]) for group in groups] == [("training", 2), ("eval", 2)]
 
 
 def test_a_limit_below_one_is_refused(run_folder):

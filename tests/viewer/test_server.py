@@ -1,5 +1,6 @@
 """The report as a local page that follows the files."""
 
+import os
 import threading
 from http.client import HTTPConnection
 
@@ -55,6 +56,14 @@ def test_the_page_is_made_once_for_the_same_files(file, monkeypatch):
     assert page.html() is first
 
 
+def test_the_page_is_not_made_anew_for_having_been_read(file, monkeypatch):
+    page = LivePage([file])
+    first = page.html()
+    os.utime(file, ns=(file.stat().st_atime_ns + 10**12, file.stat().st_mtime_ns))
+    monkeypatch.setattr("tspo_trl.viewer.server.make_report", None)
+    assert page.html() is first
+
+
 def test_what_is_wrong_with_the_files_is_said(get, file):
     file.write_text("{}\n", encoding="utf-8")
     status, body = get()
@@ -66,6 +75,7 @@ def test_what_is_wrong_with_the_files_is_said(get, file):
 
 def test_only_this_machine_by_its_own_name_is_answered(get):
     assert get(host="localhost:1")[0] == 200
+    assert get(host="localhost")[0] == 200
     status, body = get(host="attacker.example:80")
     assert status == 403
     assert "First?" not in body

@@ -42,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         default=10_000,
         metavar="N",
-        help="about how many trajectories to show; of more, every second, third, ... step (default: %(default)s)",
+        help="about how many trajectories to show; of more, a choice spread evenly (default: %(default)s)",
     )
     add_evidence_arguments(parser)
     parser.set_defaults(run=run)
@@ -78,8 +78,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ValueError("--group is about the console: add --console.")
     if args.port is not None and not args.serve:
         raise ValueError("--port is about serving: add --serve.")
-    if args.open and args.console:
-        raise ValueError("--open is about a report: leave out --console.")
+    if args.console and (args.open or args.title is not None):
+        raise ValueError("--open and --title are about a report: leave out --console.")
 
 
 def _write(args: argparse.Namespace, options: "ViewOptions") -> None:

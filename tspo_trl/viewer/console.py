@@ -66,7 +66,7 @@ def print_groups(console: Console, report: dict[str, Any]) -> None:
             What [`~tspo_trl.viewer.make_report`] returned.
     """
     if report["kept"] < report["n"]:
-        console.print(Text(f"Groups of {report['kept']:,} of the trajectories, whole steps spread evenly:"))
+        console.print(Text(f"Groups of {report['kept']:,} of the trajectories, spread evenly:"))
     table = Table(box=box.SIMPLE)
     table.add_column("group", justify="right")
     table.add_column("step", no_wrap=True)

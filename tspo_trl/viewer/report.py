@@ -8,7 +8,6 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -38,7 +37,8 @@ def make_report(
             What counts as correct and as evidence.
         limit (`int`, *optional*, defaults to 10,000):
             About how many trajectories to keep. Where there are more, only every second, third, ... step is kept,
-            counted from the last of each series.
+            counted from the last of each series; and of the last ones, where they alone are more, every second,
+            third, ... group.
 
     Returns:
         `dict`: JSON values. `n` is the number of trajectories and `kept` that of those in `groups`. `steps` has an
@@ -57,6 +57,7 @@ def make_report(
     files = trajectory_files([paths] if isinstance(paths, str | os.PathLike) else paths)
     names = series_names(files)
     kept = _kept_files(files, names, limit)
+    every = math.ceil(sum(kept.values()) / limit)  # 1, but where the last files alone are more than the limit
     evidences = Evidences(options)
     steps: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
@@ -64,7 +65,7 @@ def make_report(
         of_file = load_groups(path, series, options)
         steps += _step_entries(of_file, options)
         if path in kept:
-            groups += [_group_entry(group, evidences) for group in of_file]
+            groups += [_group_entry(group, evidences) for group in of_file[::every]]
     return {
         "n": sum(entry["n"] for entry in steps),
         "kept": sum(len(entry["rollouts"]) for entry in groups),
@@ -107,18 +108,18 @@ def _order(entry: dict[str, Any]) -> tuple[bool, str, int]:
     return not entry["series"].endswith("training"), entry["series"], -1 if entry["step"] is None else entry["step"]
 
 
-def _kept_files(files: Sequence[Path], names: Sequence[str], limit: int) -> set[Path]:
-    """The files of which the groups are kept; the last of a series always is."""
+def _kept_files(files: Sequence[Path], names: Sequence[str], limit: int) -> dict[Path, int]:
+    """The files of which groups are kept, with their numbers of lines; the last of a series always is."""
     of_series = defaultdict[str, list[Path]](list)
     for path, series in zip(files, names, strict=True):
         of_series[series].append(path)
     lines = {path: _count_lines(path) for path in files}
     longest = max(len(paths) for paths in of_series.values())
-    for stride in count(1):
-        kept = {path for paths in of_series.values() for path in paths[::-1][::stride]}
-        if stride >= longest or sum(lines[path] for path in kept) <= limit:
-            return kept
-    raise AssertionError("unreachable")
+    for stride in range(1, longest + 1):
+        kept = {path: lines[path] for paths in of_series.values() for path in paths[::-1][::stride]}
+        if sum(kept.values()) <= limit:
+            break
+    return kept
 
 
 def _count_lines(path: Path) -> int:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..analysis.reading import trajectory_files
 from .groups import ViewOptions
@@ -53,7 +54,8 @@ class LivePage:
             As [`~tspo_trl.viewer.make_report`].
         """
         with self._lock:
-            state = [(path, *os.stat(path)[6:9]) for path in trajectory_files(self._paths)]
+            files = {path: path.stat() for path in trajectory_files(self._paths)}
+            state = [(path, file.st_ino, file.st_size, file.st_mtime_ns) for path, file in files.items()]
             if state != self._state:
                 self._page = render_page(make_report(self._paths, self._options, limit=self._limit), self._title)
                 self._state = state
@@ -80,7 +82,7 @@ def make_server(html: Callable[[], str], port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             # A page of another site that has its name point to this machine must not read the trajectories.
-            if self.headers.get("Host", "").rpartition(":")[0] not in _HOST_NAMES:
+            if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in _HOST_NAMES:
                 self._send(HTTPStatus.FORBIDDEN, "text/plain", f"Open this page as http://{HOST}.\n")
             elif self.path.partition("?")[0] != "/":
                 self._send(HTTPStatus.NOT_FOUND, "text/plain", "There is only the page /.\n")

@@ -18,7 +18,7 @@ function allSeries() {
 function overviewLine() {
   const groups = REPORT.steps.reduce((sum, entry) => sum + entry.groups, 0);
   const kept = REPORT.kept === REPORT.n ? "" :
-    ` The pages of groups hold ${counted(REPORT.kept, "trajectory").replace(/ys$/, "ies")} of them, whole steps spread evenly.`;
+    ` The pages of groups hold ${counted(REPORT.kept, "trajectory").replace(/ys$/, "ies")} of them, spread evenly.`;
   return `${counted(REPORT.n, "trajectory").replace(/ys$/, "ies")} in ${counted(groups, "group")} of ${allSeries().join(", ")}.${kept}`;
 }
 
