@@ -106,6 +106,14 @@ def test_a_filter_leaves_the_groups_it_names(open_report, run_lines, choose, exp
     assert texts(page, "#count") == [f"{expected} group{'' if expected == 1 else 's'}"]
 
 
+def test_a_row_says_what_kind_of_group_it_is(open_report, run_lines):
+    page = open_report(*run_lines, plain([None], question="Alone?"), address="#/groups")
+    tags = [row.locator(".tag").all_inner_texts() for row in page.locator("#rows .row").all()[:4]]
+    assert tags == [[], ["all wrong"], ["all wrong", "no signal"], []]
+    squares = [row.locator(".dot").all_inner_texts() for row in page.locator("#rows .row").all()[:4]]
+    assert squares == [["·"], ["1", "·"], ["·", "·"], ["0", "1"]]
+
+
 def test_filters_stand_in_the_address_and_outlive_a_visit_to_a_group(open_report, run_lines):
     page = open_report(*run_lines, address="#/groups?step=2&all_wrong=1")
     assert page.locator("#rows .row").count() == 2

@@ -88,7 +88,8 @@ function readFilters(form) {
 
 function groupRow(place) {
   const group = REPORT.groups[place];
-  const tags = [group.is_all_wrong && "all wrong", group.rollouts.length > 1 && !group.has_signal && "no signal"].filter(Boolean);
+  const isAlone = group.rollouts.length === 1; // its square says all
+  const tags = isAlone ? [] : [group.is_all_wrong && "all wrong", !group.has_signal && "no signal"].filter(Boolean);
   return make("a", { class: "row", href: `#/group/${place}` },
     make("span", { class: "quiet" }, stepName(group)),
     make("span", { class: "question" }, group.question || "(no question)", " ",
