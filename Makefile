@@ -8,6 +8,8 @@ INSTALLED := .venv/.installed
 SLOW_INSTALLED := .venv/.installed-slow
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/.installed
+# It starts and ends an engine of its own, with which the engine that other tests share in a process would end.
+VLLM_ALONE := tests/vllm_engine/test_evaluation.py
 
 # Nothing here needs a model hub. The models of the tests are too small to gain from threads.
 export HF_HUB_OFFLINE = 1
@@ -41,7 +43,8 @@ test-slow: $(SLOW_INSTALLED)
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(ARGS)
 
 test-vllm: $(VLLM_INSTALLED)
-	$(TEST_ENVIRONMENT) $(VLLM_BIN)/python -m pytest tests/vllm_engine $(ARGS)
+	$(TEST_ENVIRONMENT) $(VLLM_BIN)/python -m pytest tests/vllm_engine --ignore $(VLLM_ALONE) $(ARGS)
+	$(TEST_ENVIRONMENT) $(VLLM_BIN)/python -m pytest $(VLLM_ALONE) $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
