@@ -22,7 +22,7 @@ TURN_COLUMNS = ["step", "mode", "group", "rollout", "question", "golden_answers"
 TURN_COLUMNS += ["evidence", "first_occurrence", "reward", "advantage"]
 
 
-def train(folder, model, index, launcher=(), calls_tools=False, **settings):
+def assert_trains(folder, model, index, launcher=(), calls_tools=False, **settings):
     """Train, with everything that trackers write in the folder."""
     settings = {"output_dir": str(folder / "out"), "per_device_train_batch_size": BATCH_SIZE, **settings}
     run = {"model": str(model), "index": str(index), "settings": settings, "calls_tools": calls_tools}
@@ -67,7 +67,7 @@ def run(tmp_path_factory, searching_model_path, index_path):
     folder = tmp_path_factory.mktemp("tables")
     settings = {"per_device_eval_batch_size": 2, "num_completions_to_print": 1}
     report_to = ["wandb", "trackio", "tensorboard"]
-    output = train(folder, searching_model_path, index_path, report_to=report_to, **settings)
+    output = assert_trains(folder, searching_model_path, index_path, report_to=report_to, **settings)
     (folder / "output.txt").write_text(output, encoding="utf-8")
     return folder
 
@@ -181,7 +181,7 @@ def test_column_of_a_reward_function_wins_over_ours_of_the_same_name(run):
 @pytest.mark.slow
 def test_trackers_take_messages_with_tool_calls(tmp_path, chat_model_path, index_path):
     settings = {"per_device_eval_batch_size": 2, "report_to": ["wandb", "trackio", "tensorboard"]}
-    train(tmp_path, chat_model_path, index_path, calls_tools=True, **settings)
+    assert_trains(tmp_path, chat_model_path, index_path, calls_tools=True, **settings)
     for table in (
         parquet(tmp_path, 1),
         *(read(tmp_path, "completions")[0] for read in (wandb_tables, trackio_tables)),
@@ -197,7 +197,7 @@ def test_two_processes_have_the_rollouts_of_both_in_order(tmp_path, searching_mo
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     # Of the second group of twelve rollouts, two are in each process.
     sizes = {"per_device_train_batch_size": 6, "per_device_eval_batch_size": 1}
-    train(tmp_path, searching_model_path, index_path, launcher, report_to=["wandb"], **sizes)
+    assert_trains(tmp_path, searching_model_path, index_path, launcher, report_to=["wandb"], **sizes)
     assert_rows_are(parquet(tmp_path, 1), trajectories(tmp_path, "step_000001.jsonl"))
     assert len(parquet(tmp_path, 1)) == 12
     records = trajectories(tmp_path, "step_000003.jsonl") + trajectories(tmp_path, "eval_step_000003.jsonl")

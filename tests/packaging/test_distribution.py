@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-def run(*command, **kwargs):
+def assert_succeeds(*command, **kwargs):
     result = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, check=False, **kwargs)
     assert result.returncode == 0, f"{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     return result.stdout
@@ -30,7 +30,7 @@ def run(*command, **kwargs):
 @pytest.fixture(scope="module")
 def repository_files():
     """Everything that git tracks or would, as it is in the working tree."""
-    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+    listed = assert_succeeds("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
     return {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
 
 
@@ -45,7 +45,7 @@ def clean_copy(tmp_path_factory, repository_files):
 
 
 def build(kind, source, output):
-    run(sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", output, source)
+    assert_succeeds(sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", output, source)
     (built,) = output.iterdir()
     return built
 
@@ -73,11 +73,13 @@ def unpacked_sdist(sdist, tmp_path_factory):
 def fresh_python(wheel, tmp_path_factory):
     """A new environment with the wheel in it; what the wheel depends on it finds where this interpreter does."""
     folder = tmp_path_factory.mktemp("environment")
-    run(sys.executable, "-m", "venv", "--without-pip", folder)
+    assert_succeeds(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
+    assert_succeeds(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
     # A path in a .pth file is searched last, and the .pth files in it are not read: not those of editable installs.
-    site_packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    site_packages = Path(
+        assert_succeeds(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    )
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return python
 
@@ -122,11 +124,11 @@ def test_wheel_of_the_sdist_is_the_same(unpacked_sdist, wheel, tmp_path):
 
 
 def test_package_index_takes_both(wheel, sdist):
-    run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
+    assert_succeeds(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
 
 
 def test_wheel_works_in_a_fresh_environment(fresh_python, environment, tmp_path):
-    output = run("bash", SMOKE_TEST, cwd=tmp_path, env=environment | {"TMPDIR": str(tmp_path)})
+    output = assert_succeeds("bash", SMOKE_TEST, cwd=tmp_path, env=environment | {"TMPDIR": str(tmp_path)})
     assert str(fresh_python.parent.parent / "lib") in output  # the package is the wheel's, not this repository's
     assert output.endswith("it works\n")
 

@@ -64,7 +64,7 @@ def test_a_step_in_a_chart_opens_its_groups(open_report, run_lines):
 def test_a_file_without_steps_has_an_overview_too(open_report):
     page = open_report(plain(["Paris", None]), plain([None], question="Why?"))
     assert page.locator("figure").count() == 0
-    assert texts(page, ".card .value")[:2] == ["0.0%", "50.0%"]
+    assert texts(page, ".card .value")[:2] == ["0.000", "50.0%"]
 
 
 def test_runs_side_by_side_share_the_learning_curve(new_page, tmp_path):

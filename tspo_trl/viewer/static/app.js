@@ -32,6 +32,12 @@ function draw() {
   window.scrollTo(0, 0);
 }
 
+// Show another page now; after a new hash it would be drawn a little later, and the next key would meet this one.
+function go(address) {
+  history.pushState(null, "", address);
+  draw();
+}
+
 function moveFocus(by) {
   const items = [...CONTENT.querySelectorAll(ITEMS[current.page] || "a")];
   const at = items.indexOf(document.activeElement);
@@ -50,8 +56,7 @@ function moveFocus(by) {
 
 function searchQuestions() {
   if (current.page !== "groups") {
-    history.pushState(null, "", groupsAddress); // unlike a new hash it draws nothing later, which would take the focus
-    draw();
+    go(groupsAddress);
   }
   document.getElementById("search").select();
 }
@@ -62,15 +67,15 @@ function click(id) {
 }
 
 const KEYS = {
-  o: () => { location.hash = "#/"; },
-  g: () => { location.hash = groupsAddress; },
+  o: () => go("#/"),
+  g: () => go(groupsAddress),
   "/": searchQuestions,
   j: () => moveFocus(1),
   k: () => moveFocus(-1),
   n: () => click("next"),
   p: () => click("previous"),
-  u: () => { location.hash = current.up; },
-  Escape: () => { location.hash = current.up; },
+  u: () => go(current.up),
+  Escape: () => go(current.up),
   t: switchTheme,
   "?": () => document.getElementById("help").showModal(),
 };

@@ -72,7 +72,7 @@ function stepTargets(scale, lines, series) {
       line.points.filter(([at, value]) => at === step && value != null).map(([, value]) => `${line.name}: ${number(value, 3)}`));
     const target = makeSvg("rect", {
       class: "step-target", x: from, y: CHART.top, width: Math.max(1, to - from), height: CHART.height - CHART.top - CHART.bottom,
-      onclick: () => { location.hash = groupsHash({ series, step: String(step) }); },
+      onclick: () => go(groupsHash({ series, step: String(step) })),
     });
     target.append(makeSvg("title", {}, [`step ${step}`, ...values].join("\n")));
     return target;

@@ -41,8 +41,8 @@ function percent(value) {
   return value == null ? "–" : (100 * value).toFixed(1) + "%";
 }
 
-function counted(count, noun) {
-  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+function counted(count, noun, plural = noun + "s") {
+  return `${count.toLocaleString("en")} ${count === 1 ? noun : plural}`;
 }
 
 // As `tspo-trl analyze` orders them.

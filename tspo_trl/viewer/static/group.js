@@ -60,7 +60,7 @@ function neighbour(place, by) {
 
 function pager(previous, next, noun, hash, ...others) {
   const link = (to, label, id) => make("button", {
-    type: "button", id, disabled: to === undefined, onclick: () => { location.hash = hash(to); },
+    type: "button", id, disabled: to === undefined, onclick: () => go(hash(to)),
   }, label);
   return make("div", { class: "pager" }, link(previous, `← previous ${noun}`, "previous"), link(next, `next ${noun} →`, "next"), others);
 }

@@ -17,26 +17,27 @@ function allSeries() {
 
 function overviewLine() {
   const groups = REPORT.steps.reduce((sum, entry) => sum + entry.groups, 0);
-  const kept = REPORT.kept === REPORT.n ? "" :
-    ` The pages of groups hold ${counted(REPORT.kept, "trajectory").replace(/ys$/, "ies")} of them, spread evenly.`;
-  return `${counted(REPORT.n, "trajectory").replace(/ys$/, "ies")} in ${counted(groups, "group")} of ${allSeries().join(", ")}.${kept}`;
+  const trajectories = (count) => counted(count, "trajectory", "trajectories");
+  const kept = REPORT.kept === REPORT.n ? "" : ` The pages of groups hold ${trajectories(REPORT.kept)}, spread evenly.`;
+  return `${trajectories(REPORT.n)} in ${counted(groups, "group")} of ${allSeries().join(", ")}.${kept}`;
 }
 
+// How the first series, training where there is one, began and ended.
 function cards() {
   const entries = REPORT.steps.filter((entry) => entry.series === allSeries()[0]);
   const [first, last] = [entries[0], entries[entries.length - 1]];
-  const change = (name, label) => {
-    const value = first === last ? percent(last[name]) : `${percent(first[name])} → ${percent(last[name])}`;
+  const card = (name, label, show = percent) => {
+    const value = first === last ? show(last[name]) : `${show(first[name])} → ${show(last[name])}`;
     return make("div", { class: "card" }, make("div", { class: "value" }, value), make("div", { class: "label" }, label));
   };
   return [
     make("p", { class: "quiet" }, first === last ? stepName(last) : `${first.series}, from step ${first.step} to step ${last.step}`),
     make("div", { class: "cards" },
-      change("outcome", "mean outcome reward"),
-      change("near_miss", "near misses"),
-      change("all_wrong", "groups that are all wrong"),
-      change("with_signal", "groups with signal"),
-      change("with_signal_grpo", "with signal to GRPO")),
+      card("outcome", "mean outcome reward", (value) => number(value, 3)),
+      card("near_miss", "near misses"),
+      card("all_wrong", "groups that are all wrong"),
+      card("with_signal", "groups with signal"),
+      card("with_signal_grpo", "with signal to GRPO")),
   ];
 }
 
