@@ -37,7 +37,7 @@ def test_commands_and_code_are_called_bash_and_python(page):
 def test_python_is_whole(page):
     for block in blocks_of(page):
         if block.language == "python" and not block.code.lstrip().startswith(">>>"):
-            compile("\n" * (block.line - 1) + block.code, str(page), "exec")
+            assert compile("\n" * (block.line - 1) + block.code, str(page), "exec")
 
 
 @every_page
@@ -56,7 +56,11 @@ def commands_of(code):
 
 
 @pytest.mark.slow
-@every_page
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(block.reason == "takes long" for block in blocks_of(page))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_commands_that_take_long_exist_with_the_options_they_are_given(page):
     code = "".join(block.code for block in blocks_of(page) if block.reason == "takes long")
     for words in commands_of(code):
@@ -86,4 +90,4 @@ def test_page_runs(page, prepared, tmp_path):
     copy_without_what_is_made(prepared, folder, blocks)
     with Page(folder, str(page.relative_to(ROOT))) as workplace:
         for block in blocks:
-            workplace.run(block)
+            workplace.assert_runs(block)

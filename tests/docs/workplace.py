@@ -49,7 +49,7 @@ QUESTIONS = [
 ]
 
 
-class BlockError(Exception):
+class BlockError(AssertionError):
     """A block of a page failed; its text says which, and what it printed."""
 
 
@@ -124,8 +124,8 @@ class Page:
         if self.interpreter is not None:
             self.interpreter.communicate()
 
-    def run(self, block):
-        """Run a block; raises `BlockError`."""
+    def assert_runs(self, block):
+        """Run a block; raises `BlockError` where it fails."""
         (self.run_bash if block.language == "bash" else self.run_python)(block.code, block.line)
 
     def run_bash(self, code, line=1):

@@ -69,7 +69,6 @@ def make_report(
     return {
         "n": sum(entry["n"] for entry in steps),
         "kept": sum(len(entry["rollouts"]) for entry in groups),
-        "success_threshold": options.success_threshold,
         "steps": sorted(steps, key=_order),
         "groups": sorted(groups, key=_order),
         "evidences": evidences.entries,
