@@ -19,9 +19,9 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from tspo_trl.data.questions import load_questions
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.search import Passage
-from tspo_trl.search.index import read_corpus
+from tspo_trl.search.indexing.bm25 import read_corpus
 
 
 def make_tokenizer(passages: list[Passage], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -27,9 +27,6 @@ from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokeniz
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from tspo_trl import TSPOConfig, TSPOTrainer
-from tspo_trl.chat_protocol import ChatToolProtocol
-from tspo_trl.checkpoints import last_complete_checkpoint
-from tspo_trl.collapse import CollapseAlarm
 from tspo_trl.data.questions import load_questions
 from tspo_trl.dry_run import (
     DryRunArguments,
@@ -40,10 +37,14 @@ from tspo_trl.dry_run import (
     planned_config,
     planned_launch,
 )
-from tspo_trl.protocol import SearchProtocol, TagProtocol
+from tspo_trl.protocols.base import SearchProtocol
+from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.rewards import exact_match_reward, f1_reward, format_reward
-from tspo_trl.scoring import SCORES, mean_scores
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
+from tspo_trl.trainer.callbacks import CollapseAlarm
+from tspo_trl.trainer.checkpoints import last_complete_checkpoint
+from tspo_trl.trainer.metrics import SCORES, mean_scores
 
 REWARD_FUNCS = {"exact_match": exact_match_reward, "f1": f1_reward, "format": format_reward}
 
@@ -65,7 +66,7 @@ class ScriptArguments:
         early_stopping_patience (`int`, *optional*):
             Stop after so many evaluations in a row without a better `metric_for_best_model`.
         stop_on_collapse (`bool`, *optional*, defaults to `False`):
-            Stop when the policy collapses, see [`~tspo_trl.collapse.CollapseAlarm`]. By default there is a warning.
+            Stop when the policy collapses, see [`~tspo_trl.trainer.callbacks.CollapseAlarm`]. By default there is a warning.
     """
 
     train_file: str = field(metadata={"help": "JSON lines of `question` and `golden_answers`."})

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from .test_credit import advantages_of as group_advantages_of
-from .test_credit import assert_rows
+from .test_advantages import advantages_of as group_advantages_of
+from .test_advantages import assert_rows
 
 NAN = math.nan
 

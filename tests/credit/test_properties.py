@@ -300,7 +300,7 @@ def test_without_alpha_and_turn_level_every_turn_has_the_advantage_of_its_trajec
 # Real trajectories
 
 
-TRAJECTORIES = Path(__file__).parents[2] / "shared" / "data" / "trajectories"
+TRAJECTORIES = Path(__file__).parents[3] / "shared" / "data" / "trajectories"
 
 
 @pytest.fixture(params=["hotpotqa_qwen2.5-7b", "2wikimultihopqa_qwen2.5-7b"], scope="module")

@@ -10,12 +10,12 @@ import pytest
 from trl import ModelConfig
 
 from tspo_trl.dry_run import DryRunArguments, Launch, check_run, planned_config
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.search.arguments import RetrieverArguments
 
 from .qwen_shapes import QWEN2_5_3B, save_without_weights
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", name="model_without_weights")

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tspo_trl.chat_protocol import ChatToolProtocol
 from tspo_trl.dry_run import Report
 from tspo_trl.dry_run.launch import Launch
 from tspo_trl.dry_run.model_checks import longest_prompt
-from tspo_trl.prompts import row_prompt
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.prompts import row_prompt
 
-from .chat_tokenizer import make_chat_tokenizer
+from ..chat_tokenizer import make_chat_tokenizer
 from .dry_runs import check_fixture, lines, model_fixture, questions_fixture, run_train  # noqa: F401
 
 

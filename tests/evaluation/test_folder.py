@@ -2,7 +2,7 @@
 
 import pytest
 
-from tspo_trl.run_folder import check_folder, claim_folder, read_json
+from tspo_trl.evaluation.folder import check_folder, claim_folder, read_json
 
 
 def test_new_folder_keeps_the_settings(tmp_path):

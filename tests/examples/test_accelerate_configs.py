@@ -10,7 +10,7 @@ from accelerate.utils import DistributedType
 from tspo_trl.dry_run import DryRunArguments, planned_launch
 from tspo_trl.dry_run.launch import Launch
 
-FOLDER = Path(__file__).parent.parent / "examples" / "accelerate_configs"
+FOLDER = Path(__file__).parents[2] / "examples" / "accelerate_configs"
 EXPECTED = {
     "single_gpu": (DistributedType.NO, Launch(1, "single")),
     "ddp": (DistributedType.MULTI_GPU, Launch(8, "ddp")),

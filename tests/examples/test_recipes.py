@@ -16,10 +16,10 @@ from tspo_trl.dry_run import DryRunArguments, planned_config, planned_launch
 from tspo_trl.dry_run.batch import plan_batches
 from tspo_trl.search.arguments import RetrieverArguments
 
-from .qwen_shapes import QWEN2_5_3B, QWEN2_5_7B, save_without_weights
-from .serving import serving
+from ..dry_run.qwen_shapes import QWEN2_5_3B, QWEN2_5_7B, save_without_weights
+from ..serving import serving
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
 FULL = [path for path in RECIPES if "lora" not in path.stem]
 

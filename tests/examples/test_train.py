@@ -17,11 +17,11 @@ from tspo_trl import TSPOConfig
 from tspo_trl.data.questions import load_questions
 from tspo_trl.dry_run import planned_config
 
-from .chat_tokenizer import make_chat_tokenizer
-from .conftest import tiny_qwen2
-from .serving import serving
+from ..chat_tokenizer import make_chat_tokenizer
+from ..conftest import tiny_qwen2
+from ..serving import serving
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ONE_PROCESS = ["--cpu", "--num_processes", "1"]
 DDP_CONFIG = ["--config_file", str(EXAMPLES / "accelerate_configs" / "ddp.yaml"), "--num_processes", "2"]
 TWO_PROCESSES = ["--multi_gpu", "--num_processes", "2"]  # with `--use_cpu` in the script: gloo on the CPU

@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl import GRPOTrainer
 
-from tspo_trl.chat_protocol import ChatToolProtocol
-from tspo_trl.protocol import Call, ParsedAction, passages_text
+from tspo_trl.protocols.base import Call, ParsedAction
+from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.protocols.passages import passages_text
 from tspo_trl.search import Passage
 from tspo_trl.trajectory import Trajectory, Turn
 
-from .chat_tokenizer import make_chat_tokenizer
+from ..chat_tokenizer import make_chat_tokenizer
 
 SUPPORTED = [
     "qwen2_5", "qwen3", "qwen3_instruct_2507", "qwen3_vl", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6", "qwen3_8",

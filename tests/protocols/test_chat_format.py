@@ -3,10 +3,10 @@
 import pytest
 from trl.chat_template_utils import llama3_template, qwen3_template, qwen3_training_chat_template
 
-from tspo_trl.chat_protocol import ChatToolProtocol
+from tspo_trl.protocols.chat import ChatToolProtocol
 
-from .chat_tokenizer import make_chat_tokenizer
-from .test_chat_protocol import call, search
+from ..chat_tokenizer import make_chat_tokenizer
+from .test_chat import call, search
 
 
 @pytest.fixture(scope="module")

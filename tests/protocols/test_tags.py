@@ -2,7 +2,8 @@
 
 import pytest
 
-from tspo_trl.protocol import Call, ParsedAction, TagProtocol
+from tspo_trl.protocols.base import Call, ParsedAction
+from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.search import Passage
 
 

@@ -1,6 +1,6 @@
 """What holds for every rollout, whatever generated it and in whichever protocol."""
 
-from tspo_trl.prompts import row_prompt
+from tspo_trl.rollout.prompts import row_prompt
 
 END_REASONS = {"answered", "max_turns", "max_length", "no_action", "search_failed"}
 

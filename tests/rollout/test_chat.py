@@ -2,13 +2,13 @@
 
 import pytest
 
-from tspo_trl.feedback import frame_length
-from tspo_trl.protocol import Call, ParsedAction
-from tspo_trl.rollout import RolloutLoop
+from tspo_trl.protocols.base import Call, ParsedAction
+from tspo_trl.rollout.feedback import frame_length
+from tspo_trl.rollout.loop import RolloutLoop
 from tspo_trl.search import Passage
 
-from .test_chat_protocol import call
-from .test_rollout import Recorder, Script, limits
+from ..protocols.test_chat import call
+from .test_loop import Recorder, Script, limits
 
 END = "<|im_end|>"
 ANSWER = "<answer> A </answer>" + END

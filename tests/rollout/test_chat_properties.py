@@ -5,8 +5,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tspo_trl.rollout import RolloutLoop, least_feedback_length
+from tspo_trl.rollout.loop import RolloutLoop, least_feedback_length
 
+from ..protocols.test_chat import call
 from .invariants import (
     assert_counts_of_searches_add_up,
     assert_feedback_is_the_text_of_its_tokens,
@@ -14,9 +15,8 @@ from .invariants import (
     assert_only_answered_searches_have_evidence,
     assert_spans_tile_the_completion_within_every_budget,
 )
-from .test_chat_protocol import call
-from .test_chat_rollout import ANSWER, END
-from .test_rollout_properties import SETTINGS, ArbitraryModel, drawn_limits, run_loop
+from .test_chat import ANSWER, END
+from .test_properties import SETTINGS, ArbitraryModel, drawn_limits, run_loop
 
 PIECES = [
     call("capital of France"), call("river"), call("Rome") + call("zzzz"), ANSWER, END,

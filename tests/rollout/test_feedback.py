@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from tspo_trl.feedback import encode_feedbacks, frame_length
-from tspo_trl.protocol import Feedback
+from tspo_trl.protocols.base import Feedback
+from tspo_trl.rollout.feedback import encode_feedbacks, frame_length
 
 FRAME = ("<information>", "</information>")
 

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tspo_trl.lockstep import is_generation_collective
-from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import RolloutLimits, RolloutLoop
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.generation import is_generation_collective
+from tspo_trl.rollout.loop import RolloutLoop
+from tspo_trl.rollout.state import RolloutLimits
 
 LIMITS = RolloutLimits(max_turns=4, max_turn_length=60, max_feedback_length=120, max_completion_length=800, top_k=1)
 SEARCH, ANSWER = "<search> Rome </search>", "<answer> A </answer>"

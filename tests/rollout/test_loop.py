@@ -2,8 +2,10 @@
 
 import pytest
 
-from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import RolloutLimits, RolloutLoop, least_feedback_length, trajectory_of_generation
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.generation import trajectory_of_generation
+from tspo_trl.rollout.loop import RolloutLoop, least_feedback_length
+from tspo_trl.rollout.state import RolloutLimits
 
 QUESTION = "capital of France"
 

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 
-from tspo_trl.chat_protocol import ChatToolProtocol
-from tspo_trl.prompts import encode_prompts, row_prompt
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.prompts import encode_prompts, row_prompt
 
 QUESTION = {"question": "Who wrote Emma?"}
 

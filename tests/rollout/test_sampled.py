@@ -2,8 +2,8 @@
 
 import pytest
 
-from tspo_trl.chat_protocol import ChatToolProtocol
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.protocols.tags import TagProtocol
 
 from .invariants import END_REASONS, check_sampled_rollouts
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, StopStringCriteria
 
-from tspo_trl.stopping import TurnEnd, stop_generation
+from tspo_trl.rollout.generation import stop_generation
+from tspo_trl.rollout.stopping import TurnEnd
 
 STOP_STRINGS = ["</search>", "</answer>"]
 

@@ -13,7 +13,7 @@ import pytest
 from accelerate import PartialState
 from trl.generation.vllm_generation import VLLMGeneration
 
-from tspo_trl.vllm_requests import request_budgets
+from tspo_trl.rollout.vllm import request_budgets
 
 
 @dataclass
@@ -142,7 +142,7 @@ def test_generate_is_the_owners_own_again_behind_a_failure(kind):
 def test_budgets_of_two_processes_are_gathered_as_trl_gathers_their_prompts():
     """This file, run as a script by two processes, asserts below."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.count("as expected") == 2

@@ -11,9 +11,9 @@ import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from tspo_trl.checkpoints import ResumableTrainer, last_complete_checkpoint
+from tspo_trl.trainer.checkpoints import ResumableTrainer, last_complete_checkpoint
 
-from .tiny_models import teach, tiny_qwen2
+from ..tiny_models import teach, tiny_qwen2
 
 HELD_OUT = Dataset.from_list(
     [

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from transformers import TrainerState
 from transformers.trainer_callback import TrainerControl
 
-from tspo_trl.collapse import Alarm, CollapseAlarm
+from tspo_trl.trainer.callbacks import Alarm, CollapseAlarm
 
-from .tiny_models import save, teach, tiny_qwen2
+from ..tiny_models import save, teach, tiny_qwen2
 
 SOUND = {
     "rollout/turns": 2.5, "rollout/searches": 1.5, "rollout/queries": 1.5, "rollout/duplicate_queries": 0.1,

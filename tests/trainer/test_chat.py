@@ -2,8 +2,8 @@
 
 import pytest
 
-from tspo_trl.chat_protocol import ChatToolProtocol
-from tspo_trl.prompts import row_prompt
+from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.rollout.prompts import row_prompt
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tspo_trl.checkpoints import is_complete, last_complete_checkpoint
+from tspo_trl.trainer.checkpoints import is_complete, last_complete_checkpoint
 
 
 def write_checkpoint(output_dir, step, state):

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from .training_runs.launching import (
+from ..training_runs.launching import (
     assert_as_in_one_process,
     assert_equal_parameters,
     most_turns,

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from .training_runs.launching import (
+from ..training_runs.launching import (
     BATCH_SIZE,
     assert_as_in_one_process,
     assert_equal_parameters,
@@ -14,7 +14,7 @@ from .training_runs.launching import (
     searchworld,
     train,
 )
-from .training_runs.searchworld_run import STEPS
+from ..training_runs.searchworld_run import STEPS
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from tspo_trl.trainer_evaluation import EvaluationScores, greedy_evaluation
+from tspo_trl.trainer.evaluation import EvaluationScores, greedy_evaluation
 from tspo_trl.trajectory import Trajectory, Turn
 
 QUESTIONS = Dataset.from_list(
@@ -212,7 +212,7 @@ def test_completions_of_trls_own_generation_have_no_prediction_and_no_scores(mak
 def test_two_processes_count_every_question_once(tmp_path, searching_model_path, index_path):
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS.select(range(5))), encoding="utf-8")
-    script = Path(__file__).parent / "training_runs" / "evaluation_run.py"
+    script = Path(__file__).parents[1] / "training_runs" / "evaluation_run.py"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     arguments = map(str, (searching_model_path, index_path, questions, tmp_path))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from .training_runs.killable_run import MAX_STEPS, train
+from ..training_runs.killable_run import MAX_STEPS, train
 
 SEED = 0
 EVERY_STEP = range(1, MAX_STEPS + 1)
@@ -22,7 +22,7 @@ WRITTEN = [  # files of a checkpoint in the order of writing, then those of traj
 ]  # fmt: skip
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["tspo_trl.trainer"])
+processes.set_forkserver_preload(["tspo_trl.trainer.trainer"])
 
 
 class Runs:

@@ -13,9 +13,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 
-from .training_runs.tables_run import BATCH_SIZE, EVAL, STEPS
+from ..training_runs.tables_run import BATCH_SIZE, EVAL, STEPS
 
-SCRIPT = Path(__file__).parent / "training_runs" / "tables_run.py"
+SCRIPT = Path(__file__).parents[1] / "training_runs" / "tables_run.py"
 COLUMNS = ["mode", "question", "golden_answers", "prediction", "first_occurrence", "end_reason", "queries"]
 COLUMNS += ["turn_rewards", "turn_advantages"]
 TURN_COLUMNS = ["step", "mode", "group", "rollout", "question", "golden_answers", "turn", "text", "queries"]

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tspo_trl.metrics import credit_metrics, length_metrics, rollout_metrics, search_metrics
 from tspo_trl.search.statistics import SearchStatistics
+from tspo_trl.trainer.metrics import credit_metrics, length_metrics, rollout_metrics, search_metrics
 from tspo_trl.trajectory import Trajectory, Turn
 
 NAN = math.nan

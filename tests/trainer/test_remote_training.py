@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 
 from tspo_trl.search import CachedRetriever, RemoteRetriever
 
-from .serving import serving
+from ..serving import serving
 
 
 def test_a_served_index_trains_the_same_model_as_the_index_itself(make_trainer, index_path):

@@ -12,8 +12,8 @@ from trl import TrlParser
 
 from tspo_trl import TSPOConfig
 
+from ..training_runs.killable_run import QUESTIONS, length_reward
 from .test_checkpoints import write_checkpoint
-from .training_runs.killable_run import QUESTIONS, length_reward
 
 
 def trajectory_files(folder):
@@ -213,7 +213,7 @@ def test_resuming_with_a_synced_reference_model_warns(make_run, caplog):
 def test_resuming_exactly_does_not_warn(make_run, caplog):
     make_run("out", max_steps=1).train()
     make_run("out", max_steps=1).train(resume_from_checkpoint=True)
-    assert [record for record in caplog.records if record.name == "tspo_trl.checkpoints"] == []
+    assert [record for record in caplog.records if record.name == "tspo_trl.trainer.checkpoints"] == []
 
 
 # Resuming from the command line
@@ -221,7 +221,7 @@ def test_resuming_exactly_does_not_warn(make_run, caplog):
 
 @pytest.fixture(scope="module")
 def train_script():
-    path = Path(__file__).parent.parent / "examples" / "train.py"
+    path = Path(__file__).parents[2] / "examples" / "train.py"
     spec = importlib.util.spec_from_file_location("train_script", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

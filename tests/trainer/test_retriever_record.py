@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from tspo_trl.retriever_record import warn_of_another_retriever
 from tspo_trl.search import BM25Retriever, RetrieverIdentity
+from tspo_trl.trainer.callbacks import warn_of_another_retriever
 
 
 @pytest.fixture

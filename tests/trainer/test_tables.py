@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tensorboard.plugin_util import markdown_to_safe_html
 
-from tspo_trl.turn_tables import EVIDENCE_LENGTH, TurnTables, markdown_table, newest_groups, plain_messages
+from tspo_trl.trainer.tables import EVIDENCE_LENGTH, TurnTables, markdown_table, newest_groups, plain_messages
 
 
 def turn(text="<answer> Paris </answer>", queries=(), evidence=None, reward=0.0, advantage=0.0):

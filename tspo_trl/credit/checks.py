@@ -1,8 +1,11 @@
 """Checks of the arguments of `credit.py`: each error names the argument, its value and what it must be."""
 
-from typing import get_args
+import math
+from typing import Literal, get_args
 
 import torch
+
+Credit = Literal["first_occurrence", "prefix"]
 
 
 def check_choice(name: str, value: str, choices: object) -> None:
@@ -79,3 +82,12 @@ def _check_entries(name: str, tensor: torch.Tensor, wrong: torch.Tensor, rule: s
     if wrong.any():
         rollout = int(wrong.nonzero()[0])
         raise ValueError(f"{name} must be {rule}; rollout {rollout} has {tensor[rollout].item()!r}.")
+
+
+def check_reward_options(alpha: float, credit: str, success_threshold: float) -> None:
+    """Checks the options of turn rewards."""
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ValueError(f"alpha must be a finite number of at least 0, got {alpha!r}.")
+    if math.isnan(success_threshold):
+        raise ValueError("success_threshold must be a number, got nan.")
+    check_choice("credit", credit, Credit)

@@ -12,8 +12,8 @@ from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig
 from trl.import_utils import is_vllm_available
 
-from ..checkpoints import is_complete
-from ..config import TSPOConfig
+from ..trainer.checkpoints import is_complete
+from ..trainer.config import TSPOConfig
 from .launch import Launch
 from .report import Report
 

@@ -8,11 +8,12 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from trl import ModelConfig, get_peft_config
 
-from ..config import TSPOConfig
-from ..prompts import encode_prompts, row_prompt
-from ..protocol import SearchProtocol
-from ..rollout import RolloutLimits, RolloutLoop
+from ..protocols.base import SearchProtocol
+from ..rollout.loop import RolloutLoop
+from ..rollout.prompts import encode_prompts, row_prompt
+from ..rollout.state import RolloutLimits
 from ..search.base import Retriever
+from ..trainer.config import TSPOConfig
 from .arguments import DryRunArguments
 from .launch import Launch
 from .memory_checks import check_memory
@@ -109,7 +110,7 @@ def longest_prompt(
             The model's tokenizer.
         rows (iterable of mappings):
             The rows of a dataset, with `prompt` or `question`; the longest by characters are encoded.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Writes the prompts.
         chat_template_kwargs (`dict`, *optional*):
             Further variables of the chat template.

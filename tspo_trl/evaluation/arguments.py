@@ -6,9 +6,11 @@ from typing import Any, Literal, get_args
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
-from ..chat_protocol import ChatToolProtocol
-from ..protocol import SearchProtocol, TagProtocol
-from ..rollout import RolloutLimits, RolloutLoop
+from ..protocols.base import SearchProtocol
+from ..protocols.chat import ChatToolProtocol
+from ..protocols.tags import TagProtocol
+from ..rollout.loop import RolloutLoop
+from ..rollout.state import RolloutLimits
 from ..search.base import Retriever
 from ..search.identity import fingerprint_of
 from .agent import SearchAgent

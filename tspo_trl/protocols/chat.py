@@ -1,6 +1,6 @@
 """Search through the tool calls of the model's own chat template.
 
-[`ChatToolProtocol`] is to instruct models what [`~tspo_trl.protocol.TagProtocol`] is to base models. How a tool is
+[`ChatToolProtocol`] is to instruct models what [`~tspo_trl.protocols.tags.TagProtocol`] is to base models. How a tool is
 shown, called and answered is the template's; what the template and the method leave open is marked (ours).
 """
 
@@ -10,10 +10,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ..search.base import Passage
+from ..trajectory import Trajectory
+from .base import Call, Feedback, ParsedAction
 from .chat_format import ChatFormat
-from .protocol import Call, Feedback, ParsedAction, passages_text
-from .search.base import Passage
-from .trajectory import Trajectory
+from .passages import passages_text
 
 # (ours) Search-R1's wording. In the user message, not the system message, because a template has its own of that.
 INSTRUCTIONS = (
@@ -69,7 +70,7 @@ class ChatToolProtocol:
 
     ```python
     >>> from transformers import AutoTokenizer
-    >>> from tspo_trl.chat_protocol import ChatToolProtocol
+    >>> from tspo_trl.protocols.chat import ChatToolProtocol
 
     >>> protocol = ChatToolProtocol(AutoTokenizer.from_pretrained("Qwen/Qwen2.5-3B-Instruct"))
     >>> protocol.parse('<tool_call>\\n{"name": "search", "arguments": {"query": "capital of France"}}\\n</tool_call>')
@@ -117,7 +118,7 @@ class ChatToolProtocol:
         Read the calls or the answer from what the model wrote in one turn.
 
         Calls win over an answer in the same turn (as in TRL's tool loop). Reasoning is never an answer. Of several
-        answers the first counts, as in [`~tspo_trl.protocol.TagProtocol`]; in a turn that was cut only one between
+        answers the first counts, as in [`~tspo_trl.protocols.tags.TagProtocol`]; in a turn that was cut only one between
         complete tags (ours).
 
         Args:
@@ -127,7 +128,7 @@ class ChatToolProtocol:
                 Whether the turn ended by itself, and was not cut by its budget.
 
         Returns:
-            [`~tspo_trl.protocol.ParsedAction`]
+            [`~tspo_trl.protocols.base.ParsedAction`]
         """
         return self._action(self._format.read(text), is_complete)
 
@@ -151,14 +152,14 @@ class ChatToolProtocol:
         What the model reads after a turn that did not answer.
 
         Args:
-            action ([`~tspo_trl.protocol.ParsedAction`]):
+            action ([`~tspo_trl.protocols.base.ParsedAction`]):
                 What the turn asked for.
             found (mapping from `str` to sequences of [`~tspo_trl.search.Passage`]):
                 The passages of each query, best first.
 
         Returns:
             `list[Feedback]`: a tool message for each call, empty where the search found nothing (as in
-            [`~tspo_trl.protocol.TagProtocol`]); or a user message with a hint where there is no call. Their texts, one
+            [`~tspo_trl.protocols.tags.TagProtocol`]); or a user message with a hint where there is no call. Their texts, one
             after the other, are what the template writes from the end of the turn to the beginning of the next.
         """
         if not action.calls:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
-from .protocol import Feedback
+from ..protocols.base import Feedback
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -30,7 +30,7 @@ def encode_feedbacks(
     Encode feedbacks, each cut to its budget.
 
     Args:
-        feedbacks (sequence of sequences of [`~tspo_trl.protocol.Feedback`]):
+        feedbacks (sequence of sequences of [`~tspo_trl.protocols.base.Feedback`]):
             The parts of each, in order.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Encodes them, all in one call: rollouts that asked the same read the same, which is encoded once.

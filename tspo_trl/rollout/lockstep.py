@@ -6,33 +6,8 @@ that stopped generating would leave the others waiting for ever, and one that br
 another's completions. (Ours: TRL 1.16's own tool loop does not keep step.)
 """
 
-from typing import Any
-
 import torch
 from trl import GRPOTrainer
-
-
-def is_generation_collective(trainer: GRPOTrainer) -> bool:
-    """
-    Whether the processes of a run generate together.
-
-    Args:
-        trainer ([`~trl.GRPOTrainer`]):
-            The trainer, initialised.
-
-    Returns:
-        `bool`
-    """
-    own: Any = trainer
-    if own.accelerator.num_processes == 1:
-        return False
-    is_sharded = bool(own._dist.is_zero3 or own._dist.is_fsdp)
-    if own.use_vllm:
-        if own.vllm_mode == "server" or own.vllm_generation.tensor_parallel_size > 1:
-            return True
-        # An engine that slept is sent the weights again with every request.
-        return is_sharded and bool(own.vllm_generation.enable_sleep_mode)
-    return is_sharded
 
 
 def most_rollouts(trainer: GRPOTrainer, count: int) -> int:

@@ -8,20 +8,19 @@ the next turn, a protocol for their meaning and a retriever for passages.
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from ..protocols.base import Call, Feedback, ParsedAction, SearchProtocol
+from ..search.base import Passage, Retriever, counters_of
+from ..search.statistics import SearchStatistics
+from ..trajectory import Turn
 from .feedback import decode, encode, encode_feedbacks, frame_length
-from .protocol import Call, Feedback, ParsedAction, SearchProtocol
-from .search.base import Passage, Retriever, counters_of
-from .search.statistics import SearchStatistics
-from .trajectory import EndReason, Trajectory, Turn
+from .state import Rollout, RolloutLimits
 
 logger = logging.getLogger(__name__)
-
-_NOTHING = ParsedAction(None, None)
 
 
 class TurnGenerator(Protocol):
@@ -44,91 +43,6 @@ class TurnGenerator(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class RolloutLimits:
-    """
-    Budgets of one rollout, see [`TSPOConfig`] for their meaning and defaults.
-
-    Args:
-        max_turns (`int`):
-            Turns in which the model may search, before one last turn to answer.
-        max_turn_length (`int`):
-            Tokens that the model may generate in a turn.
-        max_feedback_length (`int`):
-            Tokens of a feedback, tags included; a longer one is cut.
-        max_completion_length (`int`):
-            Tokens of all turns and feedbacks together.
-        top_k (`int`):
-            Passages per search.
-        max_context_length (`int`, *optional*):
-            Tokens of prompt and completion together, the context of the model.
-    """
-
-    max_turns: int
-    max_turn_length: int
-    max_feedback_length: int
-    max_completion_length: int
-    top_k: int
-    max_context_length: int | None = None
-
-    def completion_length(self, prompt_length: int) -> int:
-        """Tokens that a completion may have behind a prompt."""
-        if self.max_context_length is None:
-            return self.max_completion_length
-        return min(self.max_completion_length, self.max_context_length - prompt_length)
-
-
-@dataclass
-class Rollout:
-    """
-    A rollout under way.
-
-    Args:
-        prompt_ids (`list[int]`):
-            Token ids of the prompt.
-        max_length (`int`):
-            Tokens that turns and feedbacks may have together.
-        completion_ids (`list[int]`):
-            Token ids of turns and feedbacks, in order.
-        completion_mask (`list[int]`):
-            For each completion token, 1 if the model generated it, 0 if it is feedback.
-        logprobs (`list[float]`, *optional*):
-            For each completion token, its log-probability when it was sampled, 0.0 for feedback; `None` where the
-            generation backend gives none.
-        turns (`list[Turn]`):
-            The turns so far.
-        action ([`~tspo_trl.protocol.ParsedAction`]):
-            What the last turn asks for.
-        end_reason (`str`, *optional*):
-            Why the rollout ended, `None` while it goes on.
-    """
-
-    prompt_ids: list[int]
-    max_length: int
-    completion_ids: list[int] = field(default_factory=list)
-    completion_mask: list[int] = field(default_factory=list)
-    logprobs: list[float] | None = None
-    turns: list[Turn] = field(default_factory=list)
-    action: ParsedAction = _NOTHING
-    end_reason: EndReason | None = None
-
-    def append(self, ids: list[int], *, generated: bool, logprobs: list[float] | None) -> tuple[int, int]:
-        """Append tokens with their mask and log-probabilities, and return the span that they take."""
-        start = len(self.completion_ids)
-        self.completion_ids += ids
-        self.completion_mask += [int(generated)] * len(ids)
-        if logprobs is not None:
-            self.logprobs = (self.logprobs or []) + logprobs
-        return start, len(self.completion_ids)
-
-    @property
-    def trajectory(self) -> Trajectory:
-        """The finished rollout as data; `ValueError` while it goes on."""
-        if self.end_reason is None:
-            raise ValueError("The rollout goes on: it has no trajectory yet.")
-        return Trajectory(turns=tuple(self.turns), end_reason=self.end_reason)
-
-
 class RolloutLoop:
     """
     Generates rollouts that search.
@@ -143,7 +57,7 @@ class RolloutLoop:
         retriever ([`~tspo_trl.search.Retriever`]):
             Answers the queries. A query that it fails (it raises, or returns `None` for it) ends the rollouts that
             asked it with `"search_failed"`; the failure is logged and counted.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Reads actions and writes feedback.
         limits ([`RolloutLimits`]):
             Budgets.
@@ -331,7 +245,7 @@ def least_feedback_length(protocol: SearchProtocol, tokenizer: PreTrainedTokeniz
     Number of tokens that the feedback to one search needs for one token of a passage.
 
     Args:
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Writes feedback.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Encodes it.
@@ -356,30 +270,3 @@ def _found_passages(
         if not isinstance(passage, Passage):
             raise TypeError(f"The retriever returned {passage!r} where a `Passage` is needed.")
     return found
-
-
-def trajectory_of_generation(ids: list[int], mask: list[int], tokenizer: PreTrainedTokenizerBase) -> Trajectory:
-    """
-    The trajectory of a completion that TRL's own generation made (`tools`, environments, a `rollout_func`).
-
-    Args:
-        ids (`list[int]`):
-            Token ids of the completion.
-        mask (`list[int]`):
-            For each, 1 if the model generated it, 0 if a tool returned it.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Decodes them.
-
-    Returns:
-        [`Trajectory`]: a turn for each run of generated tokens, with the run of tool tokens behind it as feedback.
-    """
-    changes = [i for i in range(1, len(mask)) if mask[i] != mask[i - 1]]
-    spans = list(zip([0, *changes], [*changes, len(ids)], strict=True))
-    turns: list[Turn] = []
-    for start, end in spans:
-        text = str(tokenizer.decode(ids[start:end], skip_special_tokens=True))
-        if mask[start]:
-            turns.append(Turn(text=text, token_span=(start, end)))
-        else:
-            turns[-1] = replace(turns[-1], feedback=text, feedback_span=(start, end), evidence=text)
-    return Trajectory(turns=tuple(turns), end_reason="generated")

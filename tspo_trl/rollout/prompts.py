@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from .protocol import SearchProtocol
+from ..protocols.base import SearchProtocol
 
 Prompt = str | list[dict[str, str]]
 
@@ -19,7 +19,7 @@ def row_prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, proto
             With `prompt` or `question`.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Where it has a chat template, the protocol's text is a user message.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Writes prompts.
 
     Returns:
@@ -48,7 +48,7 @@ def encode_prompts(
             At least one; all of them texts, or all of them messages.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Encodes them.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Whose tools and chat template messages are rendered with.
         chat_template_kwargs (mapping, *optional*):
             Further variables of the chat template.

@@ -5,14 +5,10 @@ stopping criterion here is handed to the same call, and remembers where each row
 padding cannot be told from what the model wrote when the pad token is a token that models write.
 """
 
-import functools
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList, StopStringCriteria
-
-from .replacing import replaced_method
+from transformers import StoppingCriteria, StopStringCriteria
 
 
 class TurnEnd(StoppingCriteria):
@@ -55,17 +51,3 @@ class TurnEnd(StoppingCriteria):
         """
         lengths = [length or len(ids) for length, ids in zip(self._lengths.tolist(), completion_ids, strict=True)]
         return [ids[:length] for length, ids in zip(lengths, completion_ids, strict=True)]
-
-
-def stop_generation(model: Any, criterion: StoppingCriteria) -> AbstractContextManager[None]:
-    """
-    Have every `model.generate` in the context use a stopping criterion.
-
-    Args:
-        model ([`~transformers.PreTrainedModel`] or `PeftModel`):
-            The model, unwrapped.
-        criterion ([`~transformers.StoppingCriteria`]):
-            The criterion.
-    """
-    generate = functools.partial(model.generate, stopping_criteria=StoppingCriteriaList([criterion]))
-    return replaced_method(model, "generate", generate)

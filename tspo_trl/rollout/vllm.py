@@ -15,12 +15,45 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from trl import GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 
-from .replacing import replaced_method
+from .generation import replaced_method
 
 # As many as TRL's client keeps connections for.
 _MAX_CONCURRENT_REQUESTS = 64
+
+
+class VLLMTurns:
+    """
+    Generates turns with vLLM, in either mode.
+
+    Args:
+        trainer ([`~trl.GRPOTrainer`]):
+            Whose `vllm_generation` generates.
+        stop_strings (`list[str]`):
+            Strings that end a turn, besides those of the user's own `generation_kwargs`.
+    """
+
+    def __init__(self, trainer: GRPOTrainer, stop_strings: list[str]):
+        self.trainer: Any = trainer
+        backend = self.trainer.vllm_generation
+        own = backend.generation_kwargs.get("stop") or []
+        backend.generation_kwargs = {
+            **backend.generation_kwargs,
+            "stop": stop_strings + ([own] if isinstance(own, str) else list(own)),
+            "include_stop_str_in_output": True,
+            # Stop strings are looked for in the decoded text: a tag may be a special token.
+            "skip_special_tokens": False,
+        }
+
+    def __call__(
+        self, prompt_ids: list[list[int]], max_new_tokens: list[int]
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        backend = self.trainer.vllm_generation
+        backend.max_completion_length = max(max_new_tokens)
+        with request_budgets(backend, max_new_tokens):
+            return self.trainer._generate_single_turn(prompt_ids, None, {}, num_generations=1)
 
 
 def request_budgets(vllm_generation: VLLMGeneration, budgets: list[int]) -> AbstractContextManager[None]:

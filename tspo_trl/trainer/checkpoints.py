@@ -161,7 +161,7 @@ class ResumableTrainer(GRPOTrainer):
         if checkpoint is None:
             raise ValueError(
                 f"`resume_from_checkpoint` is True, but there is no complete checkpoint in {output_dir!r}. Leave "
-                "`resume_from_checkpoint` out to begin. `tspo_trl.checkpoints.last_complete_checkpoint(output_dir)` "
+                "`resume_from_checkpoint` out to begin. `tspo_trl.trainer.checkpoints.last_complete_checkpoint(output_dir)` "
                 "gives `None` where there is nothing to resume."
             )
         return checkpoint

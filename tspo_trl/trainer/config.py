@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 from trl import GRPOConfig
 
-from .answers import Match
-from .credit import AbsentTurns, Credit, TurnBaseline, TurnLevelGroups
+from ..answers import Match
+from ..credit import AbsentTurns, Credit, TurnBaseline, TurnLevelGroups
 
 _OPTIONS = {
     "credit": Credit,

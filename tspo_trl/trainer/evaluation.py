@@ -7,8 +7,8 @@ from typing import Any
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
-from .scoring import mean_scores, score_rollout
-from .trajectory import Trajectory
+from ..trajectory import Trajectory
+from .metrics import mean_scores, score_rollout
 
 
 @contextmanager
@@ -70,7 +70,7 @@ class EvaluationScores:
 
     def means(self, num_rollouts: int | None, prefix: str) -> dict[str, float]:
         """
-        The mean scores, see [`~tspo_trl.scoring.mean_scores`].
+        The mean scores, see [`~tspo_trl.trainer.metrics.mean_scores`].
 
         Args:
             num_rollouts (`int`, *optional*):

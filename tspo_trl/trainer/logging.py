@@ -16,12 +16,12 @@ from transformers.integrations import TensorBoardCallback
 from trl import GRPOTrainer
 from trl.trainer.utils import print_prompt_completions_sample
 
+from ..search.statistics import SearchStatistics
+from ..trajectory import Trajectory
 from .config import TSPOConfig
 from .metrics import length_metrics, rollout_metrics, search_metrics
-from .search.statistics import SearchStatistics
-from .trajectory import Trajectory
-from .trajectory_files import TrajectoryFiles
-from .turn_tables import CONSOLE_COLUMNS, NUM_GROUPS, Record, TurnTables, markdown_table, newest_groups, plain_messages
+from .records import TrajectoryFiles
+from .tables import CONSOLE_COLUMNS, NUM_GROUPS, Record, TurnTables, markdown_table, newest_groups, plain_messages
 
 
 class LoggingTrainer(GRPOTrainer):

@@ -1,14 +1,20 @@
 """Metrics of a batch of rollouts: pure functions from outcomes, turns and trajectories to named numbers."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from .credit import group_advantages, groups_with_signal
-from .search.statistics import SearchStatistics
-from .trajectory import Trajectory
+from ..answers import cover_exact_match, exact_match, f1_score
+from ..credit import group_advantages, groups_with_signal, trajectory_kinds
+from ..search.statistics import SearchStatistics
+from ..trajectory import Trajectory
+
+SCORES = ("exact_match", "f1", "cover_exact_match", "retrieval_recall", "near_miss", "searches")
+"""Keys of the scores in a line of a trajectory file, in the order of the report."""
 
 _SEARCH_COUNTS = ("queries", "sent", "cached", "failed", "empty")
 END_REASONS = ("answered", "max_turns", "max_length", "no_action", "search_failed")
@@ -17,45 +23,6 @@ END_REASONS = ("answered", "max_turns", "max_length", "no_action", "search_faile
 def _mean(values: Tensor) -> float:
     """Mean, NaN of nothing: TRL leaves NaN out when it averages over the steps of a log entry."""
     return values.float().mean().item() if values.numel() else float("nan")
-
-
-def trajectory_kinds(outcomes: Tensor, first_hits: Tensor, success_threshold: float) -> dict[str, Tensor]:
-    """
-    The four kinds of trajectory (TSPO, abstract).
-
-    Args:
-        outcomes (`torch.Tensor` of shape `(N,)`):
-            Outcome rewards, NaN where unscorable.
-        first_hits (`torch.Tensor` of shape `(N,)`):
-            Zero-based turn whose evidence first holds a gold answer, -1 for never.
-        success_threshold (`float`):
-            Outcome from which a rollout is correct.
-
-    Returns:
-        `dict[str, torch.Tensor]`: masks of shape `(N,)`; an unscorable rollout is of no kind.
-    """
-    correct, scorable, hit = outcomes >= success_threshold, ~outcomes.isnan(), first_hits >= 0
-    return {
-        "complete_failure": scorable & ~correct & ~hit,
-        "near_miss": scorable & ~correct & hit,
-        "complete_success": correct & hit,
-        "success_without_retrieval": correct & ~hit,
-    }
-
-
-def names_of_kinds(outcomes: Tensor, first_hits: Tensor, success_threshold: float) -> list[str | None]:
-    """
-    Which of the four kinds each trajectory is.
-
-    Args:
-        outcomes, first_hits (`torch.Tensor` of shape `(N,)`), success_threshold (`float`):
-            As in [`trajectory_kinds`].
-
-    Returns:
-        `list[str]`: a key of [`trajectory_kinds`] each, `None` for an unscorable rollout.
-    """
-    kinds = trajectory_kinds(outcomes, first_hits, success_threshold)
-    return [next((kind for kind, mask in kinds.items() if mask[i]), None) for i in range(len(outcomes))]
 
 
 def credit_metrics(
@@ -181,3 +148,63 @@ def search_metrics(statistics: Sequence[SearchStatistics]) -> dict[str, float]:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
+
+
+def score_rollout(trajectory: Trajectory, golden_answers: Sequence[str], first_hit: int | None) -> dict[str, float]:
+    """
+    Score a rollout.
+
+    Args:
+        trajectory ([`~tspo_trl.trajectory.Trajectory`]):
+            The rollout.
+        golden_answers (`Sequence[str]`):
+            Accepted answers to its question.
+        first_hit (`int` or `None`):
+            Turn whose evidence first holds a gold answer ([`~tspo_trl.credit.first_occurrence`]), `None` for never.
+
+    Returns:
+        `dict[str, float]`: a number for each of [`SCORES`]. All are between 0 and 1 except `searches`, the queries
+        that were answered. A near miss is a rollout without exact match whose evidence holds a gold answer.
+    """
+    prediction = trajectory.prediction
+    is_right = exact_match(prediction, golden_answers)
+    return {
+        "exact_match": is_right,
+        "f1": f1_score(prediction, golden_answers),
+        "cover_exact_match": cover_exact_match(prediction, golden_answers),
+        "retrieval_recall": float(first_hit is not None),
+        "near_miss": float(first_hit is not None and not is_right),
+        "searches": float(sum(len(turn.queries) for turn in trajectory.turns if turn.evidence is not None)),
+    }
+
+
+def mean_scores(scores: Sequence[Mapping[str, float] | None], data_sources: Sequence[str | None]) -> dict[str, float]:
+    """
+    Mean scores of an evaluation.
+
+    Args:
+        scores (sequence of mappings):
+            What [`score_rollout`] returned for each rollout, at least one; `None` for a rollout whose search failed,
+            which is no wrong answer and counts in no mean.
+        data_sources (sequence of `str`):
+            Where each question is from, `None` where that is not known.
+
+    Returns:
+        `dict[str, float]`: the mean of each score; where there are several data sources also `<data_source>/<score>`
+        of each, and `macro/<score>`, the mean over the data sources. NaN where nothing could be scored.
+    """
+    means = _means(scores)
+    sources = list(dict.fromkeys(data_sources))
+    if len(sources) > 1:
+        of_sources = [
+            _means([s for s, its in zip(scores, data_sources, strict=True) if its == one]) for one in sources
+        ]
+        for source, values in zip(sources, of_sources, strict=True):
+            means |= {f"{source}/{name}": value for name, value in values.items()}
+        means |= {f"macro/{name}": fmean(values[name] for values in of_sources) for name in SCORES}
+    return means
+
+
+def _means(scores: Sequence[Mapping[str, float] | None]) -> dict[str, float]:
+    scored = [one for one in scores if one is not None]
+    return {name: fmean(one[name] for one in scored) if scored else math.nan for name in SCORES}

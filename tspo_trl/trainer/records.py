@@ -3,15 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .answers import contains_answer
+from ..answers import contains_answer
+from ..credit import first_occurrence, turn_rewards
+from ..trajectory import Trajectory, trajectory_to_dict, write_json_lines
 from .config import TSPOConfig
-from .credit import first_occurrence, turn_rewards
-from .trajectory import Trajectory, trajectory_to_dict
 
 
 def gold_in_question(example: dict[str, Any], args: TSPOConfig) -> bool:
@@ -136,3 +138,56 @@ def _with_credit(
         for turn, reward, advantage in zip(trajectory.turns, rewards, advantages, strict=False)
     ]
     return replace(trajectory, turns=tuple(turns))
+
+
+class TrajectoryFiles:
+    """
+    Keeps the trajectories of the batches since the last logging step, and writes them with it.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            Folder of the run; the files go to its folder `trajectories`.
+
+    Attributes:
+        records (`dict[str, list[dict]]`):
+            The lines that are kept, of `"train"` and `"eval"`.
+    """
+
+    def __init__(self, output_dir: str | PathLike):
+        self._folder = Path(output_dir) / "trajectories"
+        self.records: dict[str, list[dict[str, Any]]] = {"train": [], "eval": []}
+
+    def keep(self, mode: str, records: list[dict[str, Any]]) -> None:
+        """
+        Keep a batch until the next logging step.
+
+        Args:
+            mode (`str`):
+                `"train"`, where the latest batch stands for the step, as in TRL's table of completions; or `"eval"`,
+                where all batches of an evaluation are kept.
+            records (`list[dict]`):
+                Lines of the file.
+        """
+        self.records[mode] = records if mode == "train" else self.records[mode] + records
+
+    def write(self, mode: str, step: int, logs: dict[str, float]) -> None:
+        """
+        Write what was kept, if anything; a file of the same step is replaced.
+
+        Args:
+            mode (`str`):
+                `"train"` or `"eval"`.
+            step (`int`):
+                Number of the step, for the file's name and in every line.
+            logs (`dict[str, float]`):
+                What the trainer logs: several evaluations may fall on one step, and each has its own prefix there,
+                such as `eval_nq`.
+        """
+        records, self.records[mode] = self.records[mode], []
+        if not records:
+            return
+        prefix = ""
+        if mode == "eval":
+            prefix = next((key.removesuffix("runtime") for key in logs if key.endswith("_runtime")), "eval_")
+        path = self._folder / f"{prefix}step_{step:06d}.jsonl"
+        write_json_lines(path, ({"step": step, **record} for record in records))

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 import torch
 
-from .metrics import names_of_kinds
+from ..credit import names_of_kinds
 
 Record = dict[str, Any]
 
@@ -50,7 +50,7 @@ class TurnTables:
             mode (`str`):
                 `"train"` or `"eval"`.
             records (sequence of `dict`, *optional* each):
-                Lines of the trajectory file, see [`~tspo_trl.records.trajectory_records`]; `None` for a rollout that
+                Lines of the trajectory file, see [`~tspo_trl.trainer.records.trajectory_records`]; `None` for a rollout that
                 is not credited.
         """
         self._records += [record and {"mode": mode, **record} for record in records]

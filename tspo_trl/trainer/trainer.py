@@ -19,21 +19,24 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput, has_length
 from trl import GRPOConfig, GRPOTrainer
 
+from ..credit import group_advantages
+from ..protocols.base import SearchProtocol
+from ..protocols.tags import TagProtocol
+from ..rewards import exact_match_reward
+from ..rollout.generation import TransformersTurns, context_length, is_generation_collective, trajectory_of_generation
+from ..rollout.lockstep import most_rollouts
+from ..rollout.loop import RolloutLoop
+from ..rollout.prompts import row_prompt
+from ..rollout.state import RolloutLimits
+from ..rollout.vllm import VLLMTurns
+from ..search.base import Retriever
+from .callbacks import RetrieverRecord, warn_of_another_retriever
 from .checkpoints import ResumableTrainer
 from .config import TSPOConfig
-from .credit import group_advantages
-from .lockstep import is_generation_collective, most_rollouts
+from .evaluation import EvaluationScores, greedy_evaluation
+from .logging import LoggingTrainer
 from .metrics import credit_metrics
-from .prompts import row_prompt
-from .protocol import SearchProtocol, TagProtocol
 from .records import find_first_hit, gold_in_question, token_advantages, trajectory_records
-from .retriever_record import RetrieverRecord, warn_of_another_retriever
-from .rewards import exact_match_reward
-from .rollout import RolloutLimits, RolloutLoop, trajectory_of_generation
-from .search.base import Retriever
-from .trainer_evaluation import EvaluationScores, greedy_evaluation
-from .trainer_logging import LoggingTrainer
-from .turn_generation import TransformersTurns, VLLMTurns, context_length
 from .validation import check_arguments, check_golden_answers, dataset_columns
 
 logger = get_logger(__name__)
@@ -80,9 +83,9 @@ class TSPOTrainer(ResumableTrainer, LoggingTrainer):
             As `train_dataset`, see [`~trl.GRPOTrainer`].
         retriever ([`~tspo_trl.search.Retriever`], *optional*):
             What the model searches.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`], *optional*):
-            How model and search speak to each other: [`~tspo_trl.protocol.TagProtocol`] (the default), Search-R1's
-            tags, or [`~tspo_trl.chat_protocol.ChatToolProtocol`], the chat template's own tool calls.
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`], *optional*):
+            How model and search speak to each other: [`~tspo_trl.protocols.tags.TagProtocol`] (the default), Search-R1's
+            tags, or [`~tspo_trl.protocols.chat.ChatToolProtocol`], the chat template's own tool calls.
         **kwargs:
             All other arguments of [`~trl.GRPOTrainer`], by name: `processing_class`, `peft_config`, `callbacks`,
             `tools`, ...
@@ -313,7 +316,7 @@ class TSPOTrainer(ResumableTrainer, LoggingTrainer):
 
         Returns:
             `dict[str, float]`: what [`~transformers.Trainer`] returns, and, with a `retriever` and `golden_answers`,
-            means over the questions ([`~tspo_trl.scoring.mean_scores`]), such as `eval_exact_match`,
+            means over the questions ([`~tspo_trl.trainer.metrics.mean_scores`]), such as `eval_exact_match`,
             `eval_nq/exact_match` and `eval_macro/exact_match`. A question whose search failed is in none of them.
         """
         is_greedy = self.retriever is not None and self.args.greedy_evaluation

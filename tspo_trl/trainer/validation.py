@@ -6,9 +6,9 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from trl import GRPOConfig
 
+from ..protocols.base import SearchProtocol
+from ..search.base import Retriever
 from .config import TSPOConfig
-from .protocol import SearchProtocol
-from .search.base import Retriever
 
 
 def dataset_columns(dataset: Dataset | IterableDataset | None) -> list[str]:
@@ -55,7 +55,7 @@ def check_arguments(
             The configuration.
         retriever ([`~tspo_trl.search.Retriever`], *optional*):
             What the model searches.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`], *optional*):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`], *optional*):
             How model and search speak to each other.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
             Training data.

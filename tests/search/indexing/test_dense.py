@@ -12,10 +12,10 @@ import faiss
 import numpy as np
 import pytest
 
-from tspo_trl.search.dense_index import _filled_index, _shard_paths, build_dense_index
-from tspo_trl.search.encoder import Encoder
+from tspo_trl.search.indexing.dense import _filled_index, _shard_paths, build_dense_index
+from tspo_trl.search.indexing.encoder import Encoder
 
-from .tiny_encoder import WORDS, make_tiny_encoder
+from ..tiny_encoder import WORDS, make_tiny_encoder
 
 DOCUMENTS = [
     {"id": f"p{n}", "contents": f"Title {n}\n" + " ".join(WORDS[(n * step) % len(WORDS)] for step in range(1, 8))}

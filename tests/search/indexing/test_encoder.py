@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tspo_trl.search.encoder import Encoder
 from tspo_trl.search.identity import fingerprint_of
-from tspo_trl.search.pretrained import model_fingerprint
+from tspo_trl.search.indexing.encoder import Encoder
+from tspo_trl.search.indexing.pretrained import model_fingerprint
 
-from .tiny_encoder import make_tiny_bert, make_tiny_encoder
+from ..tiny_encoder import make_tiny_bert, make_tiny_encoder
 
 TEXTS = ["what is the capital of france", "rome", "the seine is a river, and the tiber is a river in italy"]
 INSTRUCTION = "Represent this sentence for searching relevant passages: "

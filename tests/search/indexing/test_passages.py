@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tspo_trl.search import Passage, build_index
-from tspo_trl.search.passages import open_passages
+from tspo_trl.search.indexing.passages import open_passages
 
 SEINE = {"id": "seine", "contents": '"Seine"\nA river in France.'}
 TIBER = {"id": 2, "title": "Tiber", "text": "A river in Italy: 東京."}

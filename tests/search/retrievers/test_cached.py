@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tspo_trl.search import Passage, RetrieverIdentity, SearchError, disk_cache
+from tspo_trl.search import Passage, RetrieverIdentity, SearchError
 from tspo_trl.search.base import counters_of
-from tspo_trl.search.cache import CachedRetriever
+from tspo_trl.search.retrievers import disk_cache
+from tspo_trl.search.retrievers.cached import CachedRetriever
 
 
 @dataclass

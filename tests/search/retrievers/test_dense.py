@@ -14,12 +14,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tspo_trl.search import Passage, SearchError, build_index
-from tspo_trl.search.dense import DenseRetriever
-from tspo_trl.search.dense_index import build_dense_index
-from tspo_trl.search.encoder import Encoder
+from tspo_trl.search.indexing.dense import build_dense_index
+from tspo_trl.search.indexing.encoder import Encoder
 from tspo_trl.search.java import import_pyserini
+from tspo_trl.search.retrievers.dense import DenseRetriever
 
-from .tiny_encoder import WORDS, make_tiny_bert, make_tiny_encoder
+from ..tiny_encoder import WORDS, make_tiny_bert, make_tiny_encoder
 
 DOCUMENTS = [
     {

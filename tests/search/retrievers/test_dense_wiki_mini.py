@@ -6,13 +6,13 @@ Needs the data folder that lies beside the repository; see the reason of the ski
 import numpy as np
 import pytest
 
-from tspo_trl.search.dense import DenseRetriever
-from tspo_trl.search.dense_index import build_dense_index
-from tspo_trl.search.encoder import Encoder
+from tspo_trl.search.indexing.dense import build_dense_index
+from tspo_trl.search.indexing.encoder import Encoder
 from tspo_trl.search.java import import_pyserini
+from tspo_trl.search.retrievers.dense import DenseRetriever
 
-from .tiny_encoder import make_tiny_encoder
-from .wiki_mini import DATA, load_questions, needs_wiki_mini
+from ..tiny_encoder import make_tiny_encoder
+from ..wiki_mini import DATA, load_questions, needs_wiki_mini
 
 # Both encode in float32 but sum in another order and with other padding; larger differences are none of noise.
 NOISE = 5e-6

@@ -9,8 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from tspo_trl.search import Passage, disk_cache
-from tspo_trl.search.disk_cache import DiskCache
+from tspo_trl.search import Passage
+from tspo_trl.search.retrievers import disk_cache
+from tspo_trl.search.retrievers.disk_cache import DiskCache
 
 PASSAGES = [Passage("1", '"Seine"', "A river.", 1.5), Passage("2", '"Tiber"', "Another one.")]
 

@@ -76,7 +76,7 @@ os.waitpid(child, 0)
 
 
 def test_search_process_that_was_killed_is_replaced(retriever):
-    from tspo_trl.search.forking import ForkGuard
+    from tspo_trl.search.retrievers.forking import ForkGuard
 
     guard = ForkGuard()
     guard._process = -1  # as if this process had been forked since
@@ -91,7 +91,7 @@ def test_search_process_that_was_killed_is_replaced(retriever):
 
 
 def test_an_interrupted_search_does_not_answer_the_next_one(retriever):
-    from tspo_trl.search.forking import ForkGuard
+    from tspo_trl.search.retrievers.forking import ForkGuard
 
     guard = ForkGuard()
     guard._process = -1
@@ -133,7 +133,7 @@ def test_search_process_ends_with_the_process_that_made_it(run_python, index_pat
     program = f"""
 import os
 from tspo_trl.search import BM25Retriever
-from tspo_trl.search.forking import ProcessRetriever
+from tspo_trl.search.retrievers.forking import ProcessRetriever
 print(ProcessRetriever(BM25Retriever({str(index_path)!r}))._process.pid, flush=True)
 os._exit(0)
 """

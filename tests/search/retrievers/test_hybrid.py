@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tspo_trl.search import Passage, RetrieverIdentity, SearchError
-from tspo_trl.search.hybrid import HybridRetriever
+from tspo_trl.search.retrievers.hybrid import HybridRetriever
 
 
 @dataclass

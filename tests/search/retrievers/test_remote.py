@@ -7,10 +7,10 @@ import time
 import pytest
 
 from tspo_trl.search import SearchError
-from tspo_trl.search.remote import RemoteRetriever
+from tspo_trl.search.retrievers.remote import RemoteRetriever
 
-from .fault_answers import QUERIES, expected, texts
-from .fault_server import SHAPES
+from ..fault_answers import QUERIES, expected, texts
+from ..fault_server import SHAPES
 
 BROKEN_ANSWERS = ["truncated_body", "truncated_json", "deep_json", "junk", "junk_as_gzip"]
 BROKEN_ANSWERS += ["junk_in_place_of_http"]
@@ -142,7 +142,7 @@ def test_timeout_bounds_an_answer_that_drips(server, connect):
 
 
 def test_endless_answer_is_not_read_to_its_end(server, connect, monkeypatch):
-    monkeypatch.setattr("tspo_trl.search.http_client.LARGEST_BODY", 10**6)
+    monkeypatch.setattr("tspo_trl.search.retrievers.http_client.LARGEST_BODY", 10**6)
     server.control(mode="endless")
     with pytest.raises(SearchError, match="larger than 1000000 bytes"):
         connect(server.url).search(["a"], k=1)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import Rollout, RolloutLimits, RolloutLoop, SearchStatistics
-from tspo_trl.search.remote import RemoteRetriever
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.loop import RolloutLoop
+from tspo_trl.rollout.state import Rollout, RolloutLimits
+from tspo_trl.search.retrievers.remote import RemoteRetriever
+from tspo_trl.search.statistics import SearchStatistics
 
-from .fault_server import FaultServer
+from ..fault_server import FaultServer
 
 NUM_ROLLOUTS = 20
 OPTIONS = {"batch_size": 5, "max_concurrency": 4, "timeout": 5.0, "max_retries": 2, "backoff": 0.02}

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tspo_trl.search import SearchError
-from tspo_trl.search.remote import RemoteRetriever
+from tspo_trl.search.retrievers.remote import RemoteRetriever
 
-from .fault_answers import expected, texts
-from .fault_server import FaultServer
+from ..fault_answers import expected, texts
+from ..fault_server import FaultServer
 
 
 def test_servers_may_start_later(connect):
@@ -79,7 +79,7 @@ def test_copies_search_alike_and_keep_all_options(server):
 
 FORK = """
 import gc, os, sys
-from tspo_trl.search.remote import RemoteRetriever
+from tspo_trl.search.retrievers.remote import RemoteRetriever
 retriever = RemoteRetriever({url!r}, timeout=5, max_retries=0)
 retriever.search(["parent"], 1)
 for use in (True, False):
@@ -118,7 +118,7 @@ def test_retriever_that_nobody_uses_any_more_leaves_no_thread(server):
 
 
 UNCLOSED = """
-from tspo_trl.search.remote import RemoteRetriever
+from tspo_trl.search.retrievers.remote import RemoteRetriever
 kept, dropped = RemoteRetriever({url!r}), RemoteRetriever({url!r})
 print(kept.search(["a"], 1) == dropped.search(["a"], 1))
 del dropped
@@ -133,7 +133,7 @@ def test_interpreter_ends_without_warnings_when_nothing_was_closed(server):
 
 
 INTERRUPTED = """
-from tspo_trl.search.remote import RemoteRetriever
+from tspo_trl.search.retrievers.remote import RemoteRetriever
 retriever = RemoteRetriever({url!r}, timeout=600)
 try:
     retriever.search(["a"], 1)
@@ -154,5 +154,5 @@ def test_search_can_be_interrupted(server):
 
 
 def test_importing_the_module_loads_no_http_library(run_python):
-    program = "import sys, tspo_trl.search.remote; print('aiohttp' in sys.modules)"
+    program = "import sys, tspo_trl.search.retrievers.remote; print('aiohttp' in sys.modules)"
     assert run_python(program) == "False"

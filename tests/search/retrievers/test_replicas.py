@@ -5,10 +5,10 @@ import time
 import pytest
 
 from tspo_trl.search import SearchError
-from tspo_trl.search.replicas import Replicas
+from tspo_trl.search.retrievers.replicas import Replicas
 
-from .fault_answers import QUERIES, expected, texts
-from .fault_server import FaultServer
+from ..fault_answers import QUERIES, expected, texts
+from ..fault_server import FaultServer
 
 
 def test_replicas_are_asked_in_turn(servers, connect):
@@ -79,7 +79,7 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr("tspo_trl.search.replicas.time", clock)
+    monkeypatch.setattr("tspo_trl.search.retrievers.replicas.time", clock)
     return clock
 
 

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tspo_trl.search import Passage, SearchError
-from tspo_trl.search.hybrid import HybridRetriever
-from tspo_trl.search.rerank import CrossEncoderReranker
+from tspo_trl.search.retrievers.hybrid import HybridRetriever
+from tspo_trl.search.retrievers.rerank import CrossEncoderReranker
 
-from .tiny_encoder import make_tokenizer
+from ..tiny_encoder import make_tokenizer
 
 PASSAGES = [
     Passage("paris", '"Paris"', "Paris is the capital of France.", 3.0),

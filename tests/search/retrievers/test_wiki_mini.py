@@ -10,7 +10,7 @@ import pytest
 from tspo_trl.search import BM25Retriever, build_index
 from tspo_trl.search.java import import_pyserini
 
-from .wiki_mini import DATA, load_questions, needs_wiki_mini
+from ..wiki_mini import DATA, load_questions, needs_wiki_mini
 
 pytestmark = [pytest.mark.slow, needs_wiki_mini]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tspo_trl.cli.serve import serve
 from tspo_trl.search import Passage, SearchError
-from tspo_trl.search.server import RequestLimits, create_app
+from tspo_trl.search.serving.server import RequestLimits, create_app
 
 UNRANKED = [float("nan"), float("inf"), float("-inf"), None]
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tspo_trl.search import BM25Retriever, Passage, SearchError
-from tspo_trl.search.batching import BatchingSearcher, QueueFullError
+from tspo_trl.search.serving.batching import BatchingSearcher, QueueFullError
 
 
 class EchoRetriever:

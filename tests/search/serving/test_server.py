@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 import requests
 
-from tspo_trl.search.batching import BatchingSearcher
-from tspo_trl.search.server_statistics import ServerStatistics
+from tspo_trl.search.serving.batching import BatchingSearcher
+from tspo_trl.search.serving.statistics import ServerStatistics
 
 from .server_process import found, running, wait_until
 

@@ -5,7 +5,7 @@ import requests
 
 from tspo_trl import __version__
 from tspo_trl.search import RetrieverIdentity
-from tspo_trl.search.server import RequestLimits, create_app
+from tspo_trl.search.serving.server import RequestLimits, create_app
 
 from .server_process import found, running
 

@@ -7,10 +7,10 @@ import pytest
 
 from tspo_trl.search import Passage, RetrieverIdentity
 from tspo_trl.search.identity import identity_of
-from tspo_trl.search.wire import encode_request, parse_answer, parse_failed
+from tspo_trl.search.serving.wire import encode_request, parse_answer, parse_failed
 
-from .fault_answers import expected, texts
-from .fault_server import FaultServer
+from ..fault_answers import expected, texts
+from ..fault_server import FaultServer
 
 # Requests and answers.
 

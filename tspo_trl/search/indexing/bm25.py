@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .base import Passage
-from .java import java_class
+from ..base import Passage
+from ..java import java_class
 
 _BATCH = 1000
 _BUFFER_MEGABYTES = 256.0

@@ -14,10 +14,10 @@ from math import isqrt, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Passage
+from ..base import Passage
+from ..identity import fingerprint_of
+from .bm25 import check_output, put_in_place, read_corpus
 from .encoder import Encoder
-from .identity import fingerprint_of
-from .index import check_output, put_in_place, read_corpus
 from .pretrained import check_positive
 
 if TYPE_CHECKING:

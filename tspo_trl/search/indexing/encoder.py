@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from .base import well_formed
+from ..base import well_formed
 from .pretrained import (
     absolute_if_folder,
     check_dtype,

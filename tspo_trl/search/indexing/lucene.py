@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .base import Passage
-from .identity import fingerprint_of
-from .java import java_class
+from ..base import Passage
+from ..identity import fingerprint_of
+from ..java import java_class
 
 
 def checked_lucene_index(index: str | os.PathLike[str]) -> Path:

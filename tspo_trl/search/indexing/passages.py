@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from .base import Passage
-from .identity import fingerprint_of
-from .index import parse_line
+from ..base import Passage
+from ..identity import fingerprint_of
+from .bm25 import parse_line
 from .lucene import checked_lucene_index, document_passage, lucene_fingerprint, open_lucene_index
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .identity import fingerprint_of
+from ..identity import fingerprint_of
 
 DTYPES = ("float32", "float16", "bfloat16")
 

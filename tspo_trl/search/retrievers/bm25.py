@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from .base import Passage, SearchError, check_search, well_formed
-from .forking import ForkGuard
-from .identity import RetrieverIdentity
-from .java import java_class
-from .lucene import (
+from ..base import Passage, SearchError, check_search, well_formed
+from ..identity import RetrieverIdentity
+from ..indexing.lucene import (
     checked_lucene_index,
     document_passage,
     first_line,
@@ -22,6 +20,8 @@ from .lucene import (
     lucene_fingerprint,
     open_lucene_index,
 )
+from ..java import java_class
+from .forking import ForkGuard
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .base import Passage, Retriever, SearchError, check_search, counters_of
+from ..base import Passage, Retriever, SearchError, check_search, counters_of
+from ..identity import RetrieverIdentity, identity_of
 from .disk_cache import DiskCache
-from .identity import RetrieverIdentity, identity_of
 
 logger = logging.getLogger(__name__)
 

@@ -13,15 +13,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Passage, SearchError, check_search
+from ..base import Passage, SearchError, check_search
+from ..identity import RetrieverIdentity, fingerprint_of
+from ..indexing.dense import DOCID_FILE, INDEX_FILE
+from ..indexing.encoder import Encoder
+from ..indexing.passages import CorpusPassages, LinesFile, PassageSource, open_passages
+from ..indexing.pretrained import check_positive
+from ..java import import_pyserini
 from .dense_checks import check_dimension, check_encoder_file, check_vectors
-from .dense_index import DOCID_FILE, INDEX_FILE
-from .encoder import Encoder
 from .forking import ForkGuard
-from .identity import RetrieverIdentity, fingerprint_of
-from .java import import_pyserini
-from .passages import CorpusPassages, LinesFile, PassageSource, open_passages
-from .pretrained import check_positive
 
 if TYPE_CHECKING:
     import numpy as np

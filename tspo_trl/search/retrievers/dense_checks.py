@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .base import Passage
-from .dense_index import ENCODER_FILE
-from .encoder import Encoder
+from ..base import Passage
+from ..indexing.dense import ENCODER_FILE
+from ..indexing.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 

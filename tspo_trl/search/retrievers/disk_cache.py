@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from .base import Passage
+from ..base import Passage
 
 _BUSY_TIMEOUT = 30.0  # seconds to wait for another process's write
 

@@ -15,7 +15,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .base import Passage, Retriever
+from ..base import Passage, Retriever
 
 
 class ProcessRetriever:

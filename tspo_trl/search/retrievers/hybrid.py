@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from .base import Passage, Retriever, SearchError, check_search, counters_of
-from .identity import RetrieverIdentity, identity_of
+from ..base import Passage, Retriever, SearchError, check_search, counters_of
+from ..identity import RetrieverIdentity, identity_of
 from .rerank import Reranker
 
 
@@ -36,9 +36,9 @@ class HybridRetriever:
         num_candidates (`int`, *optional*, defaults to `20`):
             Passages that each retriever is asked for, or `k` where that is more. More cost time in proportion and
             found no more evidence among the first 3 to 5 (measured, see docs/retrieval.md).
-        reranker ([`~tspo_trl.search.rerank.Reranker`], *optional*):
+        reranker ([`~tspo_trl.search.retrievers.rerank.Reranker`], *optional*):
             Scores and orders the fused passages anew, such as
-            [`~tspo_trl.search.rerank.CrossEncoderReranker`]. Its scores then are those of the passages.
+            [`~tspo_trl.search.retrievers.rerank.CrossEncoderReranker`]. Its scores then are those of the passages.
 
     Raises:
         `ValueError`: if there are fewer than two retrievers, or another argument is out of range.

@@ -17,11 +17,11 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from .base import Passage, SearchError, check_search
+from ..base import Passage, SearchError, check_search
+from ..identity import RetrieverIdentity
+from ..serving.wire import encode_request, parse_answer, parse_failed, parse_identity
 from .http_client import AnswerError, ClosedError, HTTPClient, RequestError, StatusError, UnreachableError
-from .identity import RetrieverIdentity
 from .replicas import Replicas
-from .wire import encode_request, parse_answer, parse_failed, parse_identity
 
 logger = logging.getLogger(__name__)
 

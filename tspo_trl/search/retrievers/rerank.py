@@ -14,9 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from .base import Passage, SearchError, well_formed
-from .identity import RetrieverIdentity
-from .pretrained import (
+from ..base import Passage, SearchError, well_formed
+from ..identity import RetrieverIdentity
+from ..indexing.pretrained import (
     absolute_if_folder,
     check_dtype,
     check_positive,

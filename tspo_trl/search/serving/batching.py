@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
-from .base import Passage, Retriever, SearchError, check_search
+from ..base import Passage, Retriever, SearchError, check_search
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """A retriever as an HTTP server that speaks Search-R1's protocol.
 
-`POST /retrieve` searches; concurrent requests are merged by [`~tspo_trl.search.batching.BatchingSearcher`].
+`POST /retrieve` searches; concurrent requests are merged by [`~tspo_trl.search.serving.batching.BatchingSearcher`].
 `/healthz`, `/stats` and `/metrics` tell how it is. Whatever is wrong with a request is answered with
 `{"detail": "..."}` and a 4xx status. Failed searches are answered with 503, never with an empty result, and with the
 positions of all queries that failed: `{"detail": "...", "failed": [0, 2]}`. A client can ask for the others without
@@ -24,11 +24,11 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, StrictStr, ValidationError
 from starlette.requests import ClientDisconnect
 
-from .. import __version__
-from .base import Passage, Retriever
+from ... import __version__
+from ..base import Passage, Retriever
+from ..identity import identity_of
 from .batching import BatchingSearcher, QueueFullError, Results
-from .identity import identity_of
-from .server_statistics import ServerStatistics
+from .statistics import ServerStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def create_app(
             Queries that may wait. Further requests are answered with 503.
 
     Returns:
-        `FastAPI`: its `state.searcher` is the [`~tspo_trl.search.batching.BatchingSearcher`].
+        `FastAPI`: its `state.searcher` is the [`~tspo_trl.search.serving.batching.BatchingSearcher`].
 
     Raises:
         `ValueError`: if a number is out of range, or the token is nothing that a header can hold.

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from .base import Retriever, counters_of
+from ..base import Retriever, counters_of
 from .batching import BatchingSearcher
 
 _RECENT = 1000
@@ -23,7 +23,7 @@ class ServerStatistics:
     The counts of one server since it was made.
 
     Args:
-        searcher ([`~tspo_trl.search.batching.BatchingSearcher`]):
+        searcher ([`~tspo_trl.search.serving.batching.BatchingSearcher`]):
             Its batches are counted. The counters of its retriever are shown as well, see
             [`~tspo_trl.search.base.counters_of`].
     """

@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .base import Passage, well_formed
-from .identity import RetrieverIdentity
+from ..base import Passage, well_formed
+from ..identity import RetrieverIdentity
 
 
 def encode_request(queries: Sequence[str], k: int) -> bytes:
