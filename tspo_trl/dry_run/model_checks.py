@@ -127,8 +127,7 @@ def longest_prompt(
 
 def _check_feedback_budget(tokenizer: Any, args: TSPOConfig, retriever: Any, protocol: SearchProtocol) -> None:
     """The turn loop itself refuses a budget that cannot hold its tags."""
-    lengths = (args.max_turns, args.max_turn_length, args.max_feedback_length, args.max_completion_length)
-    RolloutLoop(tokenizer, retriever, protocol, RolloutLimits(*lengths, args.search_top_k))
+    RolloutLoop(tokenizer, retriever, protocol, RolloutLimits.from_arguments(args))
 
 
 def _check_context(args: TSPOConfig, config: PretrainedConfig, longest: int) -> list[str]:

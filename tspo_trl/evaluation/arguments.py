@@ -187,14 +187,7 @@ def _load_tokenizer(args: AgentArguments) -> PreTrainedTokenizerBase:
 
 
 def _limits(args: AgentArguments, context_length: int | None) -> RolloutLimits:
-    return RolloutLimits(
-        max_turns=args.max_turns,
-        max_turn_length=args.max_turn_length,
-        max_feedback_length=args.max_feedback_length,
-        max_completion_length=args.max_completion_length,
-        top_k=args.search_top_k,
-        max_context_length=args.max_context_length or context_length,
-    )
+    return RolloutLimits.from_arguments(args, args.max_context_length or context_length)
 
 
 def _open_model(

@@ -63,6 +63,32 @@ def context_length(trainer: GRPOTrainer) -> int | None:
     return int(broadcast_object_list(length, from_process=0)[0])
 
 
+def tokenize_prompts(trainer: GRPOTrainer, prompts: list, tools: list[Any] | None) -> list[list[int]]:
+    """
+    Tokenize prompts as TRL does, with the tools of a protocol.
+
+    Args:
+        trainer ([`~trl.GRPOTrainer`]):
+            Trainer that tokenizes.
+        prompts (`list`):
+            Texts or messages.
+        tools (`list`, *optional*):
+            Tools that the chat template shows in the prompt.
+
+    Returns:
+        `list[list[int]]`: token ids of each prompt.
+    """
+    own: Any = trainer
+    tools_of_trainer = own.tools
+    # Only for this call: if `tools` stayed set, TRL would run its own tool loop.
+    own.tools = tools or []
+    try:
+        prompt_ids: list[list[int]] = own._tokenize_prompts(prompts)[0]
+        return prompt_ids
+    finally:
+        own.tools = tools_of_trainer
+
+
 def is_generation_collective(trainer: GRPOTrainer) -> bool:
     """
     Whether the processes of a run generate together.

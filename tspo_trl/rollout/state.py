@@ -1,6 +1,7 @@
 """A rollout under way, and its budgets."""
 
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from ..protocols.base import ParsedAction
 from ..trajectory import EndReason, Trajectory, Turn
@@ -34,6 +35,30 @@ class RolloutLimits:
     max_completion_length: int
     top_k: int
     max_context_length: int | None = None
+
+    @classmethod
+    def from_arguments(cls, args: Any, max_context_length: int | None = None) -> Self:
+        """
+        Read the budgets from a configuration.
+
+        Args:
+            args ([`TSPOConfig`] or [`~tspo_trl.evaluation.arguments.AgentArguments`]):
+                Configuration with `max_turns`, `max_turn_length`, `max_feedback_length`, `max_completion_length` and
+                `search_top_k`.
+            max_context_length (`int`, *optional*):
+                Context of the model in tokens.
+
+        Returns:
+            [`RolloutLimits`]
+        """
+        return cls(
+            max_turns=args.max_turns,
+            max_turn_length=args.max_turn_length,
+            max_feedback_length=args.max_feedback_length,
+            max_completion_length=args.max_completion_length,
+            top_k=args.search_top_k,
+            max_context_length=max_context_length,
+        )
 
     def completion_length(self, prompt_length: int) -> int:
         """Tokens that a completion may have behind a prompt."""

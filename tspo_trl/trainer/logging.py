@@ -13,18 +13,18 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.integrations import TensorBoardCallback
-from trl import GRPOTrainer
 from trl.trainer.utils import print_prompt_completions_sample
 
 from ..search.statistics import SearchStatistics
 from ..trajectory import Trajectory
+from .checkpoints import ResumableTrainer
 from .config import TSPOConfig
-from .metrics import length_metrics, rollout_metrics, search_metrics
-from .records import TrajectoryFiles
+from .metrics import credit_metrics, length_metrics, rollout_metrics, search_metrics
+from .records import TrajectoryFiles, trajectory_records
 from .tables import CONSOLE_COLUMNS, NUM_GROUPS, Record, TurnTables, markdown_table, newest_groups, plain_messages
 
 
-class LoggingTrainer(GRPOTrainer):
+class LoggingTrainer(ResumableTrainer):
     """
     [`~trl.GRPOTrainer`] that logs what is known of rollouts in turns.
 
@@ -76,6 +76,31 @@ class LoggingTrainer(GRPOTrainer):
         for _ in range(min(len(logged), len(advantages))):
             logged.pop()
         logged.extend(advantages.tolist())
+
+    def _local_rows(self, num_rollouts: int) -> slice:
+        """The rows of this process in a batch of all processes."""
+        first = self.accelerator.process_index * num_rollouts
+        return slice(first, first + num_rollouts)
+
+    def _log_credit(
+        self,
+        inputs: list[dict[str, Any]],
+        outcomes: Tensor,
+        num_turns: Tensor,
+        first_hits: Tensor,
+        advantages: Tensor,
+        group_size: int,
+    ) -> None:
+        """Log the credit of a batch. `inputs` are this process's rows, the tensors those of all processes."""
+        local = self._local_rows(len(inputs))
+        if "golden_answers" in inputs[0]:
+            credit = (outcomes, num_turns, first_hits, advantages, group_size, self.args.success_threshold)
+            self._append_metrics(self._mode, credit_metrics(*credit))
+        if self.args.log_trajectories or self.log_completions:
+            groups = [row // group_size for row in range(local.start, local.stop)]
+            columns = [values[local].tolist() for values in (first_hits, outcomes, advantages)]
+            records = trajectory_records(self._trajectories, inputs, groups, *columns, self.args)
+            self._keep_records(gather_object(records))
 
     # Tables and files
 
@@ -151,3 +176,12 @@ class LoggingTrainer(GRPOTrainer):
         for name, table in tables.items():
             writer.add_text(f"{mode}/{name}", markdown_table(table), self.state.global_step)
         writer.flush()
+
+    # Resuming
+
+    def _rollout_state(self) -> dict[str, Any]:
+        return {**super()._rollout_state(), "records": self._trajectory_files.records}
+
+    def _load_rollout_state(self, state: dict[str, Any]) -> None:
+        super()._load_rollout_state(state)
+        self._trajectory_files.records = state["records"]

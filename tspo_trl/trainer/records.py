@@ -52,6 +52,23 @@ def find_first_hit(trajectory: Trajectory, example: dict[str, Any], args: TSPOCo
     return -1 if hit is None else hit
 
 
+def weighted_outcomes(rewards_per_func: Tensor, weights: Tensor) -> Tensor:
+    """
+    Outcome rewards: TRL's weighted sum of all reward functions.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(N, functions)`):
+            What each function gave each rollout, NaN if it did not score it.
+        weights (`torch.Tensor` of shape `(functions,)`):
+            Weight of each function.
+
+    Returns:
+        `torch.Tensor` of shape `(N,)`: NaN for rollouts that no function scored.
+    """
+    outcomes = (rewards_per_func * weights.to(rewards_per_func.device).unsqueeze(0)).nansum(dim=1)
+    return outcomes.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
+
+
 def token_advantages(trajectories: Sequence[Trajectory], advantages: Tensor, length: int) -> Tensor:
     """
     Give each turn's advantage to the tokens that the model generated in that turn.

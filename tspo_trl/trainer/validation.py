@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 from trl import GRPOConfig
 
 from ..protocols.base import SearchProtocol
 from ..search.base import Retriever
 from .config import TSPOConfig
+
+logger = get_logger(__name__)
 
 
 def dataset_columns(dataset: Dataset | IterableDataset | None) -> list[str]:
@@ -87,6 +90,8 @@ def check_arguments(
             needs_question=retriever is not None,
             needs_golden_answers=retriever is not None and wants_default_reward,
         )
+    if args.tspo_enabled and not has_golden_answers:
+        logger.warning("`train_dataset` has no `golden_answers`, so TSPO is off and the advantages are GRPO's.")
 
 
 def check_golden_answers(values: Iterable[Any], name: str) -> None:
