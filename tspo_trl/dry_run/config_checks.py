@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import is_deepspeed_available
+from transformers import IntervalStrategy
 from transformers.integrations.integration_utils import get_available_reporting_integrations
-from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig
 from trl.import_utils import is_vllm_available

@@ -10,11 +10,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..search.base import Passage
 from ..trajectory import Trajectory
 from .base import Call, Feedback, ParsedAction
 from .chat_format import ChatFormat
-from .passages import passages_text
+from .passages import Passage, passages_text
 
 # (ours) Search-R1's wording. In the user message, not the system message, because a template has its own of that.
 INSTRUCTIONS = (

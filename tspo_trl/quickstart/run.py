@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from rich.console import Console
-from transformers.trainer_callback import ProgressCallback
+from transformers import ProgressCallback
 
 from ..data import SearchWorld
 from ..evaluation.folder import claim_folder, read_json, write_json
