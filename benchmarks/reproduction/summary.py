@@ -140,7 +140,7 @@ def load_runs(folder: Path) -> list[Run]:
         `FileNotFoundError`: If there is no run.
         `ValueError`: If a run is shorter than 5 steps, or the runs of a regime differ in settings or start policy.
     """
-    runs = [_run(read_json(path)) for path in folder.glob("*/*-seed*.json")]
+    runs = [read_run(path) for path in folder.glob("*/*-seed*.json")]
     if not runs:
         raise FileNotFoundError(f"{folder} holds no run. Make some with python -m benchmarks.reproduction.run.")
     runs.sort(key=lambda run: (run.regime, run.variant, run.seed))
@@ -210,7 +210,9 @@ def expectation(regime: Regime) -> str:
     return "holds" if regime.steps_ratio is not None and regime.steps_ratio <= STEPS_RATIO else "fails"
 
 
-def _run(record: dict[str, Any]) -> Run:
+def read_run(path: Path) -> Run:
+    """Read a result file."""
+    record = read_json(path)
     curves = {name: np.array(values, dtype=np.float64) for name, values in record["curves"].items()}
     names = ("regime", "variant", "seed", "policy", "start", "end", "machine", "seconds", "peak_memory_mb")
     settings = {name: value for name, value in record["settings"].items() if name != "options"}
@@ -239,7 +241,7 @@ def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
 
 def _regime(name: str, runs: dict[str, list[Run]]) -> Regime:
     baseline = runs.get(BASELINE, [])
-    target = statistics.fmean(map(_final_training, baseline)) if baseline else None
+    target = statistics.fmean(map(final_training, baseline)) if baseline else None
     cells = {variant: _cell(variant, own, baseline, target) for variant, own in runs.items()}
     method, other = (cells[variant].steps_to_target if variant in cells else None for variant in (METHOD, BASELINE))
     ratio = None
@@ -258,12 +260,12 @@ def _cell(variant: str, runs: Sequence[Run], baseline: Sequence[Run], target: fl
         start=estimate([run.start["exact_match"] for run in runs]),
         start_near_misses=estimate([run.start["near_miss"] for run in runs]),
         final=estimate([_final(run) for run in runs]),
-        final_training=estimate([_final_training(run) for run in runs]),
-        area=estimate([_area(run) for run in runs]),
+        final_training=estimate([final_training(run) for run in runs]),
+        area=estimate([learning_area(run) for run in runs]),
         steps_to_target=None if target is None else steps_to_target(curves, target),
         steps_to_half=steps_to_target(curves, HALF),
         final_difference=paired_difference(runs, others, _final),
-        area_difference=paired_difference(runs, others, _area),
+        area_difference=paired_difference(runs, others, learning_area),
         signal_start=estimate([1 - known_mean(run.curves[without_signal][:WINDOW]) for run in runs]),
         signal=estimate([1 - known_mean(run.curves[without_signal]) for run in runs]),
         all_wrong=estimate([run.curves["all_wrong_groups"][0] for run in runs]),
@@ -278,9 +280,11 @@ def _final(run: Run) -> float:
     return run.end["exact_match"]
 
 
-def _final_training(run: Run) -> float:
+def final_training(run: Run) -> float:
+    """Exact match of the last 5 steps."""
     return known_mean(run.curves["exact_match"][-WINDOW:])
 
 
-def _area(run: Run) -> float:
+def learning_area(run: Run) -> float:
+    """Mean exact match of all steps."""
     return known_mean(run.curves["exact_match"])
