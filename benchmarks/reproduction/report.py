@@ -98,14 +98,22 @@ def learning_rates_table(folder: Path) -> str:
 
     Args:
         folder (`Path`):
-            Folder of results that contains a folder `tuning`.
+            Folder of the results of `tune`.
 
     Returns:
         `str`: a Markdown table. It has no rows if there are no such runs.
     """
-    runs = [read_run(path) for path in (folder / "tuning").glob("*/*-seed*.json")]
+    runs = [read_run(path) for path in folder.glob("*/*-seed*.json")]
     runs.sort(key=lambda run: (run.regime, run.variant, run.settings["learning_rate"], run.seed))
-    header = ("regime", "variant", "learning rate", "seed", "area under the curve", "EM of the last 5 steps", "final EM")
+    header = (
+        "regime",
+        "variant",
+        "learning rate",
+        "seed",
+        "area under the curve",
+        "EM of the last 5 steps",
+        "final EM",
+    )
     rows = [
         (
             run.regime,
@@ -160,7 +168,7 @@ def report(runs: Sequence[Run], regimes: Sequence[Regime], folder: Path) -> str:
     for regime in regimes:
         sections += [f"## {regime.name}", variants_table(regime)]
     if (folder / "tuning").exists():
-        sections += ["## Learning rates", learning_rates_table(folder)]
+        sections += ["## Learning rates", learning_rates_table(folder / "tuning")]
     if (folder / "advantages.json").exists():
         means = read_json(folder / "advantages.json")["mean_advantages"]
         sections += ["## Mean advantage of a turn in the first 5 steps", advantages_table(means)]
@@ -246,7 +254,9 @@ def main() -> None:
     results = Path("benchmarks/results/reproduction")
     parser.add_argument("--results", type=Path, default=results, help="folder of result files (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=results / "tables.md", help="(default: %(default)s)")
-    parser.add_argument("--figures", type=Path, default=Path("docs/images"), help="folder of the figures (default: %(default)s)")
+    parser.add_argument(
+        "--figures", type=Path, default=Path("docs/images"), help="folder of the figures (default: %(default)s)"
+    )
     args = parser.parse_args()
     try:
         runs = load_runs(args.results)

@@ -172,4 +172,4 @@ def test_figure_is_small(tmp_path):
 def test_folder_without_runs_is_a_message(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run_report(monkeypatch, "--results", tmp_path / "nothing")
-    assert "holds no run" in capsys.readouterr().err
+    assert "contains no run" in capsys.readouterr().err
