@@ -228,7 +228,7 @@ def estimate_text(estimate: Estimate | None, *, signed: bool = False) -> str:
 
 
 def steps_text(steps: StepsToTarget | None) -> str:
-    """Format the median, the range of the seeds that reached the target, and their number: `12 [9, 15] (3/5)`."""
+    """Format the median, then range and number of seeds that reached the target: `12 [9, 15] (3/5)`."""
     if steps is None:
         return NONE
     median = "never" if steps.median is None else f"{steps.median:g}"
