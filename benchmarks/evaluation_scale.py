@@ -1,4 +1,4 @@
-"""Cost of an evaluation besides generation and search, with 51,713 questions, the size of the seven benchmarks.
+"""Cost of an evaluation without generation and search, with 51,713 questions, the size of the seven benchmarks.
 
     python benchmarks/evaluation_scale.py --corpus CORPUS --index BM25_INDEX
 

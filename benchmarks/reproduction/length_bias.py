@@ -68,7 +68,7 @@ class Rollouts:
 
 
 def evidence_rollouts(num_rollouts: int) -> Rollouts:
-    """Rollouts whose searches find the evidence."""
+    """Rollouts with searches that may find the evidence."""
     num_turns = _num_turns(num_rollouts, first_decision=0)
     hits = torch.rand(num_rollouts, MAX_TURNS) < HIT
     hits &= torch.arange(MAX_TURNS) < num_turns.unsqueeze(1) - 1

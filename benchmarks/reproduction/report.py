@@ -32,7 +32,7 @@ from .summary import (
 from .variants import VARIANTS
 
 VARIANT_ORDER = tuple(VARIANTS)
-FIGURES = ("misread-0.3", "past-0.3")  # where TSPO does best, and where it fails
+FIGURES = ("misread-0.3", "past-0.3")  # where TSPO starts sooner, and where it fails
 NONE = "-"
 
 
@@ -159,7 +159,7 @@ def report(runs: Sequence[Run], regimes: Sequence[Regime], folder: Path) -> str:
         runs (`Sequence[Run]`), regimes (`Sequence[Regime]`):
             All runs, and their summary.
         folder (`Path`):
-            Folder of results. If it contains the results of `tune`, `advantages` or `length_bias`, their tables follow.
+            Folder of results. The tables of `tune`, `advantages` and `length_bias` follow if their results exist.
 
     Returns:
         `str`: Markdown.

@@ -1,4 +1,4 @@
-"""The tables and figures of the reproduction."""
+"""Tables and figures of the reproduction."""
 
 import itertools
 import sys

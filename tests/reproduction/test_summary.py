@@ -1,4 +1,4 @@
-"""The summary of the reproduction's runs, with numbers worked out by hand."""
+"""Summary of the runs, with numbers computed by hand."""
 
 import math
 
