@@ -27,7 +27,7 @@ from tspo_trl.evaluation.questions import load_question_files
 from tspo_trl.evaluation.run import run_evaluation
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
 from tspo_trl.search.identity import identity_of
-from tspo_trl.search.index import read_corpus
+from tspo_trl.search.indexing.bm25 import read_corpus
 
 CORPUS = "corpus.jsonl"
 SCORES = {"EM": "exact_match", "F1": "f1", "cover-EM": "cover_exact_match", "recall": "retrieval_recall"}

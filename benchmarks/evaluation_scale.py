@@ -26,10 +26,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from tspo_trl.evaluation.agent import SearchAgent
 from tspo_trl.evaluation.questions import load_question_files
 from tspo_trl.evaluation.run import run_evaluation
-from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import RolloutLimits, RolloutLoop
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.loop import RolloutLoop
+from tspo_trl.rollout.state import RolloutLimits
 from tspo_trl.search import BM25Retriever
-from tspo_trl.search.index import read_corpus
+from tspo_trl.search.indexing.bm25 import read_corpus
 
 NUM_QUESTIONS = {"nq": 3610, "triviaqa": 11313, "popqa": 14267, "hotpotqa": 7405, "2wikimultihopqa": 12576}
 NUM_QUESTIONS |= {"musique": 2417, "bamboogle": 125}

@@ -36,11 +36,11 @@ from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from tspo_trl import TSPOConfig, TSPOTrainer
-from tspo_trl.chat_protocol import ChatToolProtocol
 from tspo_trl.data.searchworld import SearchWorld
-from tspo_trl.protocol import passages_text
+from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.protocols.passages import passages_text
+from tspo_trl.rollout.stopping import TurnEnd
 from tspo_trl.search import BM25Retriever, RemoteRetriever, Retriever, build_index
-from tspo_trl.stopping import TurnEnd
 
 OURS, TRL = "tspo_trl", "trl"
 RETRIEVERS = ("local", "remote")

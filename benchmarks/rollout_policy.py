@@ -14,9 +14,9 @@ import trl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tspo_trl.chat_protocol import INSTRUCTIONS, ChatToolProtocol
 from tspo_trl.data.searchworld import SearchWorld
-from tspo_trl.protocol import Call, ParsedAction
+from tspo_trl.protocols.base import Call, ParsedAction
+from tspo_trl.protocols.chat import INSTRUCTIONS, ChatToolProtocol
 from tspo_trl.quickstart.policy import make_policy
 from tspo_trl.search import Passage
 

@@ -23,12 +23,12 @@ from transformers import StopStringCriteria
 from trl import GRPOTrainer
 
 from tspo_trl import TSPOTrainer
+from tspo_trl.evaluation.folder import read_json
 from tspo_trl.quickstart.run import make_trainer, make_world
 from tspo_trl.quickstart.settings import QuickstartSettings
-from tspo_trl.rollout import RolloutLoop
-from tspo_trl.run_folder import read_json
+from tspo_trl.rollout.loop import RolloutLoop
+from tspo_trl.rollout.stopping import TurnEnd
 from tspo_trl.search import BM25Retriever
-from tspo_trl.stopping import TurnEnd
 
 OWN, TRL, GENERATION = "our own code", "TRL, transformers and accelerate", "generation"
 BOUNDARIES = [

@@ -1,10 +1,10 @@
-"""Make a tiny Qwen2 model that knows how to search and answer, and nothing else, to try a pipeline on a laptop.
+"""Make a tiny Qwen2 model that can only search and answer, to test a pipeline on a laptop.
 
     python examples/make_tiny_model.py --corpus corpus.jsonl --questions train.jsonl --output models/tiny
 
-It has under a million parameters. A tokenizer is trained on the corpus, and the model on the form of Search-R1's
-protocol: it searches for words of a question and answers with a title. What it searches and answers is nonsense: it is
-for checking that an index, a dataset and a configuration run, before a real model is trained.
+The model has fewer than a million parameters. The script trains a tokenizer on the corpus and teaches the model the
+format of Search-R1's protocol: it searches for words of a question and answers with a title. Its queries and answers
+make no sense. Use it to check that an index, a dataset and a configuration work before you train a real model.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from tspo_trl.data.questions import load_questions
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.search import Passage
-from tspo_trl.search.index import read_corpus
+from tspo_trl.search.indexing.bm25 import read_corpus
 
 
 def make_tokenizer(passages: list[Passage], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE in Qwen's manner, trained on the passages and the protocol's own words."""
+    """Byte-level BPE like Qwen's, trained on the passages and the protocol's texts."""
     protocol = TagProtocol()
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -36,13 +36,13 @@ def make_tokenizer(passages: list[Passage], vocab_size: int) -> PreTrainedTokeni
         special_tokens=["<|endoftext|>", "<|im_end|>"],
         show_progress=False,
     )
-    own_words = [protocol.prompt("?"), protocol.invalid_action().text] * 20
-    backend.train_from_iterator(chain(own_words, (passage.contents for passage in passages)), trainer)
+    protocol_texts = [protocol.prompt("?"), protocol.invalid_action().text] * 20
+    backend.train_from_iterator(chain(protocol_texts, (passage.contents for passage in passages)), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
-    """Two layers of width 64."""
+    """A Qwen2 model with two layers of width 64."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -59,7 +59,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalL
 
 
 def make_demonstrations(questions: list[str], passages: list[Passage], number: int, seed: int) -> Dataset:
-    """Questions, each with a search for its words, a passage, and a title as the answer."""
+    """Questions, each with a search for some of its words, a passage, and a title as the answer."""
     protocol, generator = TagProtocol(), random.Random(seed)
     rows = []
     for _ in range(number):
@@ -76,16 +76,16 @@ def make_demonstrations(questions: list[str], passages: list[Passage], number: i
 
 
 def main() -> None:
-    """Read corpus and questions, make tokenizer and model, teach it the protocol, save both."""
+    """Make a tokenizer and a model, teach the model the protocol, and save both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", required=True, help="JSON lines of passages")
     parser.add_argument("--questions", required=True, help="JSON lines of `question` and `golden_answers`")
-    parser.add_argument("--output", required=True, help="folder for model and tokenizer, must not exist")
+    parser.add_argument("--output", required=True, help="new folder for model and tokenizer")
     parser.add_argument("--vocab_size", type=int, default=4096, help="number of tokens (default: %(default)s)")
     parser.add_argument(
         "--steps", type=int, default=200, help="training steps of 8 demonstrations (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     args = parser.parse_args()
     if Path(args.output).exists():
         parser.error(f"{args.output} exists; choose another --output")

@@ -7,13 +7,14 @@
         --train_file train.jsonl \
         --output_dir runs/mine
 
-`train.jsonl` holds one `{"question": "...", "golden_answers": ["..."]}` a line. In place of `--index`,
-`--retriever_url` asks a server, and `--dense`, `--encoder` and `--hybrid` search a dense index. Every field of
-`TSPOConfig` and of TRL's `ModelConfig` is a flag; `--config recipe.yaml` reads them from a file, see `recipes/`.
+Each line of `train.jsonl` is `{"question": "...", "golden_answers": ["..."]}`. Instead of `--index`, use
+`--retriever_url` to search through a server, or `--dense`, `--encoder` and `--hybrid` to search a dense index. Every
+field of `TSPOConfig` and of TRL's `ModelConfig` is a flag. `--config recipe.yaml` reads flags from a file; see
+`recipes/`.
 
     python examples/train.py --config examples/recipes/qwen2.5-3b-base.yaml --dry_run
 
-checks configuration, index, data, batches and memory, says all that is wrong, and loads no model.
+checks configuration, index, data, batches and memory, reports all errors, and loads no model.
 """
 
 import os
@@ -27,9 +28,6 @@ from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokeniz
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from tspo_trl import TSPOConfig, TSPOTrainer
-from tspo_trl.chat_protocol import ChatToolProtocol
-from tspo_trl.checkpoints import last_complete_checkpoint
-from tspo_trl.collapse import CollapseAlarm
 from tspo_trl.data.questions import load_questions
 from tspo_trl.dry_run import (
     DryRunArguments,
@@ -40,10 +38,14 @@ from tspo_trl.dry_run import (
     planned_config,
     planned_launch,
 )
-from tspo_trl.protocol import SearchProtocol, TagProtocol
+from tspo_trl.protocols.base import SearchProtocol
+from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.rewards import exact_match_reward, f1_reward, format_reward
-from tspo_trl.scoring import SCORES, mean_scores
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
+from tspo_trl.trainer.callbacks import CollapseAlarm
+from tspo_trl.trainer.checkpoints import last_complete_checkpoint
+from tspo_trl.trainer.metrics import SCORES, mean_scores
 
 REWARD_FUNCS = {"exact_match": exact_match_reward, "f1": f1_reward, "format": format_reward}
 
@@ -57,39 +59,41 @@ class ScriptArguments:
         train_file (`str`):
             JSON lines of `question` and `golden_answers`.
         eval_file (`str`, *optional*):
-            The same, for evaluation.
+            Evaluation questions in the same format.
         reward_funcs (`list[str]`, *optional*, defaults to `["exact_match"]`):
-            Outcome rewards, of `"exact_match"`, `"f1"` and `"format"`.
+            Outcome rewards among `"exact_match"`, `"f1"` and `"format"`.
         protocol (`str`, *optional*, defaults to `"tags"`):
-            How model and search speak: `"tags"`, Search-R1's, or `"chat"`, tool calls in the model's chat template.
+            Format of queries and feedback: `"tags"` (Search-R1's) or `"chat"` (tool calls in the model's chat
+            template).
         early_stopping_patience (`int`, *optional*):
-            Stop after so many evaluations in a row without a better `metric_for_best_model`.
+            Number of evaluations in a row without a better `metric_for_best_model` after which training stops.
         stop_on_collapse (`bool`, *optional*, defaults to `False`):
-            Stop when the policy collapses, see [`~tspo_trl.collapse.CollapseAlarm`]. By default there is a warning.
+            If `True`, training stops when [`~tspo_trl.trainer.callbacks.CollapseAlarm`] detects a collapse. By default
+            it only warns.
     """
 
     train_file: str = field(metadata={"help": "JSON lines of `question` and `golden_answers`."})
-    eval_file: str | None = field(default=None, metadata={"help": "The same, for evaluation."})
+    eval_file: str | None = field(default=None, metadata={"help": "Evaluation questions in the same format."})
     reward_funcs: list[str] = field(
         default_factory=lambda: ["exact_match"],
         metadata={"help": "Outcome rewards.", "choices": list(REWARD_FUNCS)},
     )
 
     protocol: Literal["tags", "chat"] = field(
-        default="tags", metadata={"help": "Search-R1's `tags`, or `chat`, tool calls in the model's chat template."}
+        default="tags", metadata={"help": "`tags` (Search-R1's) or `chat` (tool calls in the model's chat template)."}
     )
     early_stopping_patience: int | None = field(
         default=None,
-        metadata={"help": "Stop after so many evaluations in a row without a better `metric_for_best_model`."},
+        metadata={"help": "Stop after this many evaluations in a row without a better `metric_for_best_model`."},
     )
     stop_on_collapse: bool = field(
-        default=False, metadata={"help": "Stop when the policy collapses. By default there is a warning."}
+        default=False, metadata={"help": "Stop when the policy collapses. By default, only warn."}
     )
 
     def __post_init__(self) -> None:
         if self.protocol not in ("tags", "chat"):
             raise ValueError(f"`protocol` is {self.protocol!r}. Choose 'tags' or 'chat'.")
-        unknown = set(self.reward_funcs) - set(REWARD_FUNCS)  # a file's values are not compared with `choices`
+        unknown = set(self.reward_funcs) - set(REWARD_FUNCS)  # `choices` does not check values from a file
         if unknown:
             raise ValueError(f"`reward_funcs` holds {sorted(unknown)}. Choose among {sorted(REWARD_FUNCS)}.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
@@ -100,14 +104,14 @@ ARGUMENTS = (ScriptArguments, RetrieverArguments, DryRunArguments, ModelConfig)
 
 
 def make_protocol(name: str, tokenizer: PreTrainedTokenizerBase, training_args: TSPOConfig) -> SearchProtocol:
-    """How model and search speak to each other."""
+    """The protocol with this name."""
     if name == "tags":
         return TagProtocol()
     return ChatToolProtocol(tokenizer, chat_template_kwargs=training_args.chat_template_kwargs)
 
 
 def make_callbacks(script_args: ScriptArguments) -> list[TrainerCallback]:
-    """What watches the run."""
+    """The collapse alarm and, if requested, early stopping."""
     callbacks: list[TrainerCallback] = [CollapseAlarm(stop=script_args.stop_on_collapse)]
     if script_args.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(script_args.early_stopping_patience))
@@ -115,7 +119,7 @@ def make_callbacks(script_args: ScriptArguments) -> list[TrainerCallback]:
 
 
 def check_selection(script_args: ScriptArguments, training_args: TSPOConfig, eval_dataset: Dataset | None) -> None:
-    """What selects the best checkpoint will be there: transformers looks for it at the first evaluation only."""
+    """Check early that evaluations will log `metric_for_best_model`: transformers checks only at the first one."""
     metric = training_args.metric_for_best_model
     if script_args.early_stopping_patience is not None:
         needed = {"eval_file": script_args.eval_file, "metric_for_best_model": metric}
@@ -136,9 +140,9 @@ def check_selection(script_args: ScriptArguments, training_args: TSPOConfig, eva
 
 
 def checkpoint_to_resume(training_args: TSPOConfig) -> str | None:
-    """`--resume_from_checkpoint true` resumes the last complete checkpoint, and begins where there is none."""
+    """With `--resume_from_checkpoint true`, the last complete checkpoint, or `None` if there is none."""
     checkpoint = training_args.resume_from_checkpoint
-    if str(checkpoint).lower() == "true":  # a word on the command line
+    if str(checkpoint).lower() == "true":  # the command line passes a string
         return last_complete_checkpoint(training_args.output_dir)
     return checkpoint
 
@@ -157,7 +161,7 @@ def main(
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
 
     if script_args.early_stopping_patience is not None:
-        training_args.restore_callback_states_from_checkpoint = True  # evaluations are counted on, not anew
+        training_args.restore_callback_states_from_checkpoint = True  # continue the count of evaluations
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -187,13 +191,13 @@ def dry_run(
     dry_run_args: DryRunArguments,
     model_args: ModelConfig,
 ) -> int:
-    """Check what `main` would do on the machines that it is planned for. Returns the exit code."""
+    """Check the run on the planned machines without a model. Returns the exit code."""
     if int(os.environ.get("RANK", "0")) > 0:
-        return 0  # one process of several speaks for all
+        return 0  # only the first process reports
 
     def read_config(launch: Launch) -> TSPOConfig:
-        leave_other_processes()  # the launch is known; the configuration would wait for them
-        # Without a GPU the configuration would refuse bf16, which says nothing about the machine that trains.
+        leave_other_processes()  # the configuration would otherwise wait for them
+        # Without a GPU the configuration refuses bf16, even if the machine that trains has one.
         flags = sys.argv[1:] if torch.cuda.is_available() else [*sys.argv[1:], "--use_cpu"]
         parser = TrlParser((*ARGUMENTS, planned_config(launch.num_processes)))
         training_args = parser.parse_args_and_config(flags)[-1]
@@ -217,7 +221,7 @@ def dry_run(
 
 
 def read_all_but_config() -> list:
-    """All arguments but the configuration, which depends on the number of processes."""
+    """All arguments except the configuration, which depends on the number of processes."""
     report = Report()
     with report.section("Arguments"):
         return TrlParser(ARGUMENTS).parse_args_and_config(return_remaining_strings=True)[:-1]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import trl
 
-from tspo_trl.chat_protocol import INSTRUCTIONS
+from tspo_trl.protocols.chat import INSTRUCTIONS
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|eot_id|>"]

@@ -64,7 +64,7 @@ def chat_tokenizer():
 @pytest.fixture(scope="session")
 def chat_protocol(chat_tokenizer):
     """Tool calls in that template."""
-    from tspo_trl.chat_protocol import ChatToolProtocol
+    from tspo_trl.protocols.chat import ChatToolProtocol
 
     return ChatToolProtocol(chat_tokenizer)
 

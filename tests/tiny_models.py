@@ -44,7 +44,7 @@ def save(model, tokenizer, path):
 
 def teach_to_call(model, tokenizer):
     """Have the model call the search well and badly, several times in a turn, and answer."""
-    from tspo_trl.chat_protocol import ChatToolProtocol
+    from tspo_trl.protocols.chat import ChatToolProtocol
 
     call = '<tool_call>\n{{"name": "{}", "arguments": {}}}\n</tool_call>'
     france, rome = call.format("search", '{"query": "France"}'), call.format("search", '{"query": "Rome"}')

@@ -4,20 +4,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .chat_protocol import ChatToolProtocol
-    from .config import TSPOConfig
-    from .protocol import SearchProtocol, TagProtocol
-    from .trainer import TSPOTrainer
+    from .protocols.base import SearchProtocol
+    from .protocols.chat import ChatToolProtocol
+    from .protocols.tags import TagProtocol
+    from .trainer.config import TSPOConfig
+    from .trainer.trainer import TSPOTrainer
 
 __version__ = "0.1.0"
 __all__ = ["ChatToolProtocol", "SearchProtocol", "TSPOConfig", "TSPOTrainer", "TagProtocol", "__version__"]
 
 _MODULES = {
-    "ChatToolProtocol": "chat_protocol",
-    "TSPOConfig": "config",
-    "TSPOTrainer": "trainer",
-    "SearchProtocol": "protocol",
-    "TagProtocol": "protocol",
+    "ChatToolProtocol": "protocols.chat",
+    "TSPOConfig": "trainer.config",
+    "TSPOTrainer": "trainer.trainer",
+    "SearchProtocol": "protocols.base",
+    "TagProtocol": "protocols.tags",
 }
 
 

@@ -31,7 +31,7 @@ import torch
 
 from benchmarks.machine import describe_machine
 from tspo_trl.credit import group_advantages
-from tspo_trl.run_folder import write_json
+from tspo_trl.evaluation.folder import write_json
 
 GROUP_SIZE, MAX_TURNS = 8, 5
 STOP, HIT = 0.3, 0.3  # probability that a turn stops, and that a search finds the evidence

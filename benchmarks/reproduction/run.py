@@ -22,8 +22,8 @@ from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.machine import PeakMemory, describe_machine
 from tspo_trl import TSPOConfig, TSPOTrainer
+from tspo_trl.evaluation.folder import read_json, write_json
 from tspo_trl.quickstart.evaluation import evaluate
-from tspo_trl.run_folder import read_json, write_json
 from tspo_trl.search import BM25Retriever
 from tspo_trl.trajectory import read_json_lines
 

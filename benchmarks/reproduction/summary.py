@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tspo_trl.run_folder import read_json
+from tspo_trl.evaluation.folder import read_json
 
 from .estimates import ROUNDING, WINDOW, Array, Estimate, StepsToTarget, estimate, known_mean, steps_to_target
 

@@ -8,7 +8,7 @@ import pytest
 
 from tspo_trl.answers import contains_answer, exact_match
 from tspo_trl.data.demonstrations import HABITS, Demonstration, demonstrate, encode_demonstrations
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.tags import TagProtocol
 
 PROTOCOL = TagProtocol()
 

@@ -10,7 +10,7 @@ from tspo_trl.data import SearchWorld
 from tspo_trl.data.demonstrations import demonstrate
 from tspo_trl.data.entities import CHAIN_RELATIONS, RELATIONS, Entity
 from tspo_trl.data.names import NAME_WORDS
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.search import BM25Retriever, build_index
 
 SMALL = {"num_people": 200, "num_places": 80, "num_works": 80, "num_train_questions": 60, "num_test_questions": 10}

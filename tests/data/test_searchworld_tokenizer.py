@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, StopStringCriteria
 
 from tspo_trl.data import searchworld_tokenizer
 from tspo_trl.data.entities import CHAIN_RELATIONS
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.quickstart.policy import make_policy
 from tspo_trl.search.base import Passage
 

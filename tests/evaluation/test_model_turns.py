@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from tspo_trl.evaluation.agent import SearchAgent
 from tspo_trl.evaluation.arguments import AgentArguments, open_agent
 from tspo_trl.evaluation.model_turns import ModelTurns, eos_token_ids
-from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import RolloutLimits, RolloutLoop
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.loop import RolloutLoop
+from tspo_trl.rollout.state import RolloutLimits
 
 LIMITS = RolloutLimits(max_turns=2, max_turn_length=24, max_feedback_length=60, max_completion_length=200, top_k=1)
 QUESTIONS = [f"Number {number}, what is the capital of France?" for number in range(7)]

@@ -5,9 +5,9 @@ import pytest
 from tspo_trl.evaluation.agent import SearchAgent
 from tspo_trl.evaluation.openai_chat import ChatEndpointLoop, ChatTurns
 from tspo_trl.evaluation.openai_client import Endpoint
-from tspo_trl.feedback import encode
-from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import RolloutLimits
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.feedback import encode
+from tspo_trl.rollout.state import RolloutLimits
 
 from .endpoint_server import EndpointServer, Reply, in_turn
 from .test_openai_turns import spaced_tokenizer

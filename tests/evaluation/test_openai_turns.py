@@ -8,9 +8,10 @@ from transformers import PreTrainedTokenizerFast
 
 from tspo_trl.evaluation.openai_client import Endpoint, EndpointError, RefusedRequestError
 from tspo_trl.evaluation.openai_turns import CompletionsTurns, encode_turn
-from tspo_trl.feedback import decode, encode
-from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import RolloutLimits, RolloutLoop
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.feedback import decode, encode
+from tspo_trl.rollout.loop import RolloutLoop
+from tspo_trl.rollout.state import RolloutLimits
 
 from .endpoint_server import EndpointServer, Reply, Status, in_turn
 

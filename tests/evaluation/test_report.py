@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tspo_trl.evaluation.report import make_report, print_report, report_csv, report_markdown, write_report
 from tspo_trl.evaluation.scores import DATASETS, DatasetScores, read_scores
-from tspo_trl.scoring import SCORES
+from tspo_trl.trainer.metrics import SCORES
 
 from .answer_lines import line, write_lines
 

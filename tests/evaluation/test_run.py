@@ -8,8 +8,9 @@ from datasets import Dataset
 from tspo_trl.evaluation.agent import SearchAgent
 from tspo_trl.evaluation.openai_client import EndpointError, RefusedRequestError
 from tspo_trl.evaluation.run import fingerprint, run_evaluation
-from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import RolloutLimits, RolloutLoop
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.loop import RolloutLoop
+from tspo_trl.rollout.state import RolloutLimits
 from tspo_trl.search import SearchError
 
 from .scripted_turns import ScriptedTurns

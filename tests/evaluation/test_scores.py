@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tspo_trl.evaluation.scores import DATASETS, dataset_order, read_scores, read_settings
-from tspo_trl.scoring import SCORES
+from tspo_trl.trainer.metrics import SCORES
 
 from .answer_lines import line, write_evaluation, write_lines
 

@@ -11,8 +11,9 @@ from tspo_trl.evaluation.agent import SearchAgent
 from tspo_trl.evaluation.openai_chat import ChatEndpointLoop, ChatTurns
 from tspo_trl.evaluation.openai_client import Endpoint
 from tspo_trl.evaluation.openai_turns import CompletionsTurns
-from tspo_trl.protocol import TagProtocol
-from tspo_trl.rollout import RolloutLimits, RolloutLoop
+from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl.rollout.loop import RolloutLoop
+from tspo_trl.rollout.state import RolloutLimits
 
 PASSAGES = (
     'Doc 1(Title: "Emma") Emma is a novel by Jane Austen, published in 1815 and 1833.\n'

@@ -1,6 +1,6 @@
 """Made-up result files of the reproduction."""
 
-from tspo_trl.run_folder import write_json
+from tspo_trl.evaluation.folder import write_json
 
 
 def write_run(folder, regime, variant, seed, exact_match, *, final=0.5, **other):

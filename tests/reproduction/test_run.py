@@ -9,7 +9,7 @@ from benchmarks.reproduction.regimes import Regime
 from benchmarks.reproduction.run import CURVES, Cell, run_cell
 from benchmarks.reproduction.summary import load_runs
 from benchmarks.reproduction.worlds import WORLDS
-from tspo_trl.run_folder import read_json
+from tspo_trl.evaluation.folder import read_json
 from tspo_trl.trajectory import read_json_lines
 
 SMALL_WORLD = dataclasses.replace(

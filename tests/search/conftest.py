@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tspo_trl.search.remote import RemoteRetriever
+from tspo_trl.search.retrievers.remote import RemoteRetriever
 
 from .fault_server import FaultServer
 

@@ -11,7 +11,7 @@ from tspo_trl.search import (
     build_dense_index,
 )
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
-from tspo_trl.search.encoder import Encoder
+from tspo_trl.search.indexing.encoder import Encoder
 
 from .tiny_encoder import make_tiny_encoder
 

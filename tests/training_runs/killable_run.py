@@ -4,8 +4,8 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from tspo_trl import TSPOConfig, TSPOTrainer
-from tspo_trl.checkpoints import last_complete_checkpoint
 from tspo_trl.search import BM25Retriever
+from tspo_trl.trainer.checkpoints import last_complete_checkpoint
 
 MAX_STEPS = 6
 COUNTRIES = {"France": "Paris", "Germany": "Berlin", "Spain": "Madrid", "Italy": "Rome"}

@@ -16,13 +16,13 @@ from datasets import Dataset
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tspo_trl import TSPOConfig, TSPOTrainer
-from tspo_trl.checkpoints import last_complete_checkpoint
 from tspo_trl.data import SearchWorld
 from tspo_trl.quickstart.run import LIMITS
 from tspo_trl.quickstart.warm_start import warm_start
 from tspo_trl.rewards import exact_match_reward
 from tspo_trl.search import BM25Retriever, build_index
 from tspo_trl.search.statistics import SearchStatistics
+from tspo_trl.trainer.checkpoints import last_complete_checkpoint
 
 STEPS = 5
 

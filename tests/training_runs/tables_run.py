@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from tspo_trl import TSPOConfig, TSPOTrainer
-from tspo_trl.chat_protocol import ChatToolProtocol
+from tspo_trl.protocols.chat import ChatToolProtocol
 from tspo_trl.rewards import exact_match_reward
 from tspo_trl.search import BM25Retriever
 

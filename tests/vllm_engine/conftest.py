@@ -29,7 +29,7 @@ def searching_model_path(tmp_path_factory, tokenizer):
     """As the fixture that it replaces, for vLLM: it attends to more, so it learns behind the text of prompts."""
     import torch
 
-    from tspo_trl.protocol import TagProtocol
+    from tspo_trl.protocols.tags import TagProtocol
 
     model = tiny_qwen2(tokenizer, **FOR_VLLM)
     texts = [ending + action for ending in TAG_ENDINGS for action in TAG_ACTIONS]

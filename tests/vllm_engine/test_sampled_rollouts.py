@@ -4,11 +4,11 @@ import pytest
 
 pytest.importorskip("vllm_on_cpu", reason="needs the environment of `make test-vllm`")
 
-from tspo_trl.chat_protocol import ChatToolProtocol
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.protocols.tags import TagProtocol
 
-from ..invariants import check_sampled_rollouts
-from ..test_sampled_rollouts import LENGTHS
+from ..rollout.invariants import check_sampled_rollouts
+from ..rollout.test_sampled import LENGTHS
 
 
 @pytest.mark.parametrize("protocol", ["tags", "chat"])

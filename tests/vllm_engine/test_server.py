@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("vllm_on_cpu", reason="needs the environment of `make test-vllm`")
 
-from tspo_trl.vllm_requests import request_budgets
+from tspo_trl.rollout.vllm import request_budgets
 
 from .measures import MAX_LOGP_DIFFERENCE, assert_that_stale_weights_are_seen, logp_differences
 from .vllm_server import free_port

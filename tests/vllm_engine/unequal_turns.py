@@ -13,7 +13,7 @@ from trl.generation import vllm_generation
 from vllm_on_cpu.sender import StoreVLLMClient
 
 from tspo_trl import TSPOConfig, TSPOTrainer
-from tspo_trl.protocol import TagProtocol
+from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.search import BM25Retriever
 
 QUESTIONS = ["What is the capital of France?", "What is the capital of Italy?", "Where is Rome?", "Where is Berlin?"]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..credit import SIGNAL, all_wrong_groups, group_advantages, groups_with_signal
+from ..credit import all_wrong_groups, group_advantages, groups_with_signal
+from ..credit.advantages import SIGNAL
 from .rollouts import Rollout
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..answers import Match
-from ..metrics import trajectory_kinds
+from ..credit import trajectory_kinds
 from .reading import read_trajectories, trajectory_files
 from .rollouts import Rollout, summarize
 from .signal import learning_signal, share

@@ -142,11 +142,11 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ..evaluation.arguments import AgentArguments, open_agent
+    from ..evaluation.folder import check_folder
     from ..evaluation.processes import process_state
     from ..evaluation.questions import load_question_files
     from ..evaluation.report import print_report
     from ..evaluation.run import check_evaluation, evaluation_settings, run_evaluation
-    from ..run_folder import check_folder
     from ..search.arguments import check_arguments, open_retriever
     from ..search.identity import identity_of
 

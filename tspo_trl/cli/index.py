@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
             As parsed.
 
     Raises:
-        As [`~tspo_trl.search.build_index`] and [`~tspo_trl.search.dense_index.build_dense_index`].
+        As [`~tspo_trl.search.build_index`] and [`~tspo_trl.search.indexing.dense.build_dense_index`].
         `ValueError`: if an option does not go with the kind of index.
     """
     start = time.perf_counter()
@@ -75,8 +75,8 @@ def _build_lucene(args: argparse.Namespace) -> int:
 
 
 def _build_dense(args: argparse.Namespace) -> int:
-    from ..search.dense_index import build_dense_index, check_dense_arguments
-    from ..search.encoder import Encoder
+    from ..search.indexing.dense import build_dense_index, check_dense_arguments
+    from ..search.indexing.encoder import Encoder
 
     if args.threads is not None:
         raise ValueError("--threads is an option of Lucene indexes: leave it out, or leave out --dense.")

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
         `ValueError`: if the options do not name a retriever.
         [`~tspo_trl.search.SearchError`]: if a search failed.
     """
-    from ..protocol import TagProtocol
+    from ..protocols.tags import TagProtocol
     from ..search import SearchError
 
     results = retriever_from(args).search(args.query, args.top_k)

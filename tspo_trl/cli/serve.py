@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         `OSError`: if the address cannot be listened on.
         `ValueError`: if an argument is out of range, the token cannot be sent, or as the retriever raises.
     """
-    from ..search.server import RequestLimits, create_app
+    from ..search.serving.server import RequestLimits, create_app
 
     _check_numbers(args)
     limits = RequestLimits(args.max_queries, args.max_query_length, args.max_body_size, args.max_top_k)
@@ -84,7 +84,7 @@ def serve(app: "FastAPI", listener: socket.socket, *, stop_timeout: int = _STOP_
 
     Args:
         app (`FastAPI`):
-            As [`~tspo_trl.search.server.create_app`] made it.
+            As [`~tspo_trl.search.serving.server.create_app`] made it.
         listener (`socket.socket`):
             Bound to the address.
         stop_timeout (`int`, *optional*, defaults to `30`):
@@ -138,7 +138,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _token(path: str | None) -> str | None:
-    from ..search.server import check_token
+    from ..search.serving.server import check_token
 
     if path is None:
         source, token = f"the environment variable {TOKEN_VARIABLE}", os.environ.get(TOKEN_VARIABLE, "")

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..protocol import TagProtocol
+from ..protocols.tags import TagProtocol
 from ..search.base import Retriever, SearchError
 from .searchworld import SearchWorld
 from .searchworld_tokenizer import name_tokens

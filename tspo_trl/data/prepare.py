@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, concatenate_datasets
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ..search.index import check_output, put_in_place
+from ..search.indexing.bm25 import check_output, put_in_place
 from ..trajectory import write_json_lines
 from .benchmarks import BENCHMARKS, TRAINING_MIX, check_benchmark, evaluation_split
 from .flashrag import REPOSITORY, benchmark_file, commit_of

@@ -1,6 +1,6 @@
 """Questions in Search-R1's form: rows with a ready prompt and the gold answers inside `reward_model`.
 
-Search-R1's prompt is the protocol's ([`~tspo_trl.protocol.TagProtocol`]), byte for byte, so that a row holds nothing
+Search-R1's prompt is the protocol's ([`~tspo_trl.protocols.tags.TagProtocol`]), byte for byte, so that a row holds nothing
 but its question, gold answers and source, and both forms can be made from each other.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..protocol import TagProtocol
+from ..protocols.tags import TagProtocol
 
 _ABILITY = "fact-reasoning"
 _MARK = "Question: "

@@ -9,7 +9,7 @@ from tokenizers import AddedToken
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import Qwen2Tokenizer
 
-from ..protocol import TagProtocol
+from ..protocols.tags import TagProtocol
 from .entities import RELATIONS, Relations
 from .names import NAME_WORDS
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from ..config import TSPOConfig
+from ..trainer.config import TSPOConfig
 
 
 @dataclass(frozen=True)

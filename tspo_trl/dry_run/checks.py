@@ -6,12 +6,12 @@ from dataclasses import replace
 from datasets import Dataset
 from trl import ModelConfig
 
-from ..config import TSPOConfig
 from ..data.questions import load_questions
-from ..records import gold_in_question
 from ..search.arguments import RetrieverArguments, open_retriever
 from ..search.base import Retriever
-from ..validation import check_dataset, check_generation
+from ..trainer.config import TSPOConfig
+from ..trainer.records import gold_in_question
+from ..trainer.validation import check_dataset, check_generation
 from .arguments import DryRunArguments
 from .batch import BatchPlan, plan_batches
 from .config_checks import check_config, warn_about_this_machine

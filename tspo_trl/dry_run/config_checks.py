@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import is_deepspeed_available
+from transformers import IntervalStrategy
 from transformers.integrations.integration_utils import get_available_reporting_integrations
-from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig
 from trl.import_utils import is_vllm_available
 
-from ..checkpoints import is_complete
-from ..config import TSPOConfig
+from ..trainer.checkpoints import is_complete
+from ..trainer.config import TSPOConfig
 from .launch import Launch
 from .report import Report
 

@@ -8,7 +8,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
-from ..config import TSPOConfig
+from ..trainer.config import TSPOConfig
 from .arguments import DryRunArguments
 
 Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "fsdp"]

@@ -3,7 +3,7 @@
 import torch
 from trl import ModelConfig
 
-from ..config import TSPOConfig
+from ..trainer.config import TSPOConfig
 from .arguments import DryRunArguments
 from .launch import Launch
 from .memory import GIB, RESERVED, MemoryEstimate, Precision, cached_tokens, estimate_memory

@@ -8,11 +8,12 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from trl import ModelConfig, get_peft_config
 
-from ..config import TSPOConfig
-from ..prompts import encode_prompts, row_prompt
-from ..protocol import SearchProtocol
-from ..rollout import RolloutLimits, RolloutLoop
+from ..protocols.base import SearchProtocol
+from ..rollout.loop import RolloutLoop
+from ..rollout.prompts import encode_prompts, row_prompt
+from ..rollout.state import RolloutLimits
 from ..search.base import Retriever
+from ..trainer.config import TSPOConfig
 from .arguments import DryRunArguments
 from .launch import Launch
 from .memory_checks import check_memory
@@ -109,7 +110,7 @@ def longest_prompt(
             The model's tokenizer.
         rows (iterable of mappings):
             The rows of a dataset, with `prompt` or `question`; the longest by characters are encoded.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Writes the prompts.
         chat_template_kwargs (`dict`, *optional*):
             Further variables of the chat template.
@@ -126,8 +127,7 @@ def longest_prompt(
 
 def _check_feedback_budget(tokenizer: Any, args: TSPOConfig, retriever: Any, protocol: SearchProtocol) -> None:
     """The turn loop itself refuses a budget that cannot hold its tags."""
-    lengths = (args.max_turns, args.max_turn_length, args.max_feedback_length, args.max_completion_length)
-    RolloutLoop(tokenizer, retriever, protocol, RolloutLimits(*lengths, args.search_top_k))
+    RolloutLoop(tokenizer, retriever, protocol, RolloutLimits.from_arguments(args))
 
 
 def _check_context(args: TSPOConfig, config: PretrainedConfig, longest: int) -> list[str]:

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..prompts import encode_prompts, row_prompt
-from ..rollout import RolloutLoop, TurnGenerator
+from ..rollout.loop import RolloutLoop, TurnGenerator
+from ..rollout.prompts import encode_prompts, row_prompt
 from ..trajectory import Trajectory
 
 logger = logging.getLogger(__name__)
@@ -18,9 +18,9 @@ class SearchAgent:
     Answers questions with one rollout each. Whether rollouts are greedy is the generator's.
 
     Args:
-        loop ([`~tspo_trl.rollout.RolloutLoop`]):
+        loop ([`~tspo_trl.rollout.loop.RolloutLoop`]):
             The turn loop, with protocol, retriever and budgets.
-        generate ([`~tspo_trl.rollout.TurnGenerator`]):
+        generate ([`~tspo_trl.rollout.loop.TurnGenerator`]):
             Generates turns.
         encode (`Callable`, *optional*):
             From rows with `question` or `prompt` to the token ids of their prompts. By default as in training.

@@ -6,9 +6,11 @@ from typing import Any, Literal, get_args
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
-from ..chat_protocol import ChatToolProtocol
-from ..protocol import SearchProtocol, TagProtocol
-from ..rollout import RolloutLimits, RolloutLoop
+from ..protocols.base import SearchProtocol
+from ..protocols.chat import ChatToolProtocol
+from ..protocols.tags import TagProtocol
+from ..rollout.loop import RolloutLoop
+from ..rollout.state import RolloutLimits
 from ..search.base import Retriever
 from ..search.identity import fingerprint_of
 from .agent import SearchAgent
@@ -185,14 +187,7 @@ def _load_tokenizer(args: AgentArguments) -> PreTrainedTokenizerBase:
 
 
 def _limits(args: AgentArguments, context_length: int | None) -> RolloutLimits:
-    return RolloutLimits(
-        max_turns=args.max_turns,
-        max_turn_length=args.max_turn_length,
-        max_feedback_length=args.max_feedback_length,
-        max_completion_length=args.max_completion_length,
-        top_k=args.search_top_k,
-        max_context_length=args.max_context_length or context_length,
-    )
+    return RolloutLimits.from_arguments(args, args.max_context_length or context_length)
 
 
 def _open_model(

@@ -9,10 +9,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..chat_protocol import ChatToolProtocol
-from ..feedback import decode, encode
-from ..protocol import SearchProtocol
-from ..rollout import Rollout, RolloutLimits, RolloutLoop, TurnGenerator
+from ..protocols.base import SearchProtocol
+from ..protocols.chat import ChatToolProtocol
+from ..rollout.feedback import decode, encode
+from ..rollout.loop import RolloutLoop, TurnGenerator
+from ..rollout.state import Rollout, RolloutLimits
 from ..search.base import Retriever
 from .openai_client import Endpoint
 from .openai_turns import TurnReader
@@ -29,8 +30,8 @@ class ChatTurns:
             Where the model is served.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Counts the budgets. It need not be the model's.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
-            [`~tspo_trl.protocol.TagProtocol`], or another of tags.
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
+            [`~tspo_trl.protocols.tags.TagProtocol`], or another of tags.
 
     Raises:
         ValueError: The protocol is that of tool calls, or the tokenizer changes texts.
@@ -84,9 +85,9 @@ class ChatEndpointLoop(RolloutLoop):
             Counts the budgets.
         retriever ([`~tspo_trl.search.Retriever`]):
             Answers the queries.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Reads actions and writes prompts and feedback.
-        limits ([`~tspo_trl.rollout.RolloutLimits`]):
+        limits ([`~tspo_trl.rollout.state.RolloutLimits`]):
             Budgets, in tokens of `tokenizer`; the chat template's own are not counted.
     """
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..feedback import decode, encode
-from ..protocol import SearchProtocol
+from ..protocols.base import SearchProtocol
+from ..rollout.feedback import decode, encode
 from .openai_client import Answer, Endpoint
 
 _PROBE = "<think> A b. </think>\n<search> Über 1924 </search>"
@@ -19,7 +19,7 @@ _ANCHOR = "\n"
 
 class TurnReader:
     """
-    Turns the answers of an endpoint into the token ids that a [`~tspo_trl.rollout.TurnGenerator`] returns.
+    Turns the answers of an endpoint into the token ids that a [`~tspo_trl.rollout.loop.TurnGenerator`] returns.
 
     Endpoints cut the stop string off. It is put back: the one that the server names (vLLM's `stop_reason`, SGLang's
     `matched_stop`), or else, where the text ended before its budget, the first that makes an action of it. A text that
@@ -28,7 +28,7 @@ class TurnReader:
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Encodes the texts.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Its stop strings end turns.
 
     Raises:
@@ -98,7 +98,7 @@ class CompletionsTurns:
             Where the model is served.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             The model's tokenizer.
-        protocol ([`~tspo_trl.protocol.SearchProtocol`]):
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Its stop strings end turns.
 
     Raises:
@@ -114,7 +114,7 @@ class CompletionsTurns:
 
     def __call__(self, prompt_ids: list[list[int]], max_new_tokens: list[int]) -> tuple[list[list[int]], None]:
         """
-        Generate a turn of each rollout, as a [`~tspo_trl.rollout.TurnGenerator`].
+        Generate a turn of each rollout, as a [`~tspo_trl.rollout.loop.TurnGenerator`].
 
         Raises:
             [`~tspo_trl.evaluation.openai_client.RefusedRequestError`],

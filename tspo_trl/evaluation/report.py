@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..scoring import SCORES
+from ..trainer.metrics import SCORES
 from .bootstrap import CONFIDENCE, RESAMPLES, SEED, Array, Estimate, estimate_all
 from .published import NOTE, published_rows
 from .scores import DATASETS, DatasetScores, dataset_order

@@ -18,11 +18,11 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ..answers import Match
 from ..credit import first_occurrence
-from ..run_folder import claim_folder, only_run_in, read_json
-from ..scoring import score_rollout
+from ..trainer.metrics import score_rollout
 from ..trajectory import Trajectory, trajectory_to_dict
 from .agent import SearchAgent
 from .answers_folder import AnswersFolder, Key
+from .folder import claim_folder, only_run_in, read_json
 from .openai_client import RefusedRequestError
 from .processes import process_state
 from .report import make_report, write_report

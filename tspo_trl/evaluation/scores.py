@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..run_folder import SETTINGS_NAME, read_json
-from ..scoring import SCORES
+from ..trainer.metrics import SCORES
 from ..trajectory import numbered_json_lines
+from .folder import SETTINGS_NAME, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class DatasetScores:
         digests (`np.ndarray` of shape `(N,)`, uint64):
             What tells whether two questions of one id are the same: a hash of question and gold answers.
         values (`np.ndarray` of shape `(N, S)`, float64):
-            The scores, in the order of [`~tspo_trl.scoring.SCORES`].
+            The scores, in the order of [`~tspo_trl.trainer.metrics.SCORES`].
     """
 
     ids: list[str]

@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ..trainer import TSPOTrainer
+from ..trainer.trainer import TSPOTrainer
 from ..trajectory import read_json_lines
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transformers.trainer_callback import ProgressCallback
+from transformers import ProgressCallback
 
 
 class LiveLine(ProgressCallback):

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from rich.console import Console
-from transformers.trainer_callback import ProgressCallback
+from transformers import ProgressCallback
 
-from ..checkpoints import last_complete_checkpoint
-from ..config import TSPOConfig
 from ..data import SearchWorld
-from ..run_folder import claim_folder, read_json, write_json
+from ..evaluation.folder import claim_folder, read_json, write_json
 from ..search import BM25Retriever, build_index
-from ..trainer import TSPOTrainer
+from ..trainer.checkpoints import last_complete_checkpoint
+from ..trainer.config import TSPOConfig
+from ..trainer.trainer import TSPOTrainer
 from .evaluation import evaluate
 from .progress import LiveLine
 from .report import plot_learning_curve, print_summary, print_trajectory, solved_pair

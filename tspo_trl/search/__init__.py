@@ -5,17 +5,17 @@ they are used first.
 """
 
 from .base import Passage, Retriever, SearchError
-from .bm25 import BM25Retriever
-from .cache import CachedRetriever
-from .dense import DenseRetriever
-from .dense_index import build_dense_index
-from .encoder import Encoder
-from .hybrid import HybridRetriever
 from .identity import RetrieverIdentity
-from .index import build_index
+from .indexing.bm25 import build_index
+from .indexing.dense import build_dense_index
+from .indexing.encoder import Encoder
 from .java import JavaNotFoundError, ensure_java
-from .remote import RemoteRetriever
-from .rerank import CrossEncoderReranker, Reranker
+from .retrievers.bm25 import BM25Retriever
+from .retrievers.cached import CachedRetriever
+from .retrievers.dense import DenseRetriever
+from .retrievers.hybrid import HybridRetriever
+from .retrievers.remote import RemoteRetriever
+from .retrievers.rerank import CrossEncoderReranker, Reranker
 
 __all__ = [
     "BM25Retriever",

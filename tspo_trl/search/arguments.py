@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .base import Retriever
-from .bm25 import BM25Retriever
-from .cache import CachedRetriever
-from .dense import DenseRetriever
-from .encoder import PRESETS, Encoder
-from .hybrid import HybridRetriever
-from .pretrained import check_dtype
-from .remote import RemoteRetriever
-from .rerank import CrossEncoderReranker, Reranker
+from .indexing.encoder import PRESETS, Encoder
+from .indexing.pretrained import check_dtype
+from .retrievers.bm25 import BM25Retriever
+from .retrievers.cached import CachedRetriever
+from .retrievers.dense import DenseRetriever
+from .retrievers.hybrid import HybridRetriever
+from .retrievers.remote import RemoteRetriever
+from .retrievers.rerank import CrossEncoderReranker, Reranker
 
 TOKEN_VARIABLE = "TSPO_TRL_TOKEN"
 _ENCODER_OPTIONS = ("encoder_preset", "encoder_dtype", "encoder_device")

@@ -17,8 +17,8 @@ import torch
 from ..analysis.reading import Record, read_trajectories
 from ..analysis.rollouts import Rollout, summarize
 from ..answers import Match
-from ..credit import SIGNAL, group_advantages, turn_rewards
-from ..metrics import names_of_kinds
+from ..credit import group_advantages, names_of_kinds, turn_rewards
+from ..credit.advantages import SIGNAL
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class CreditedRollout:
         summary ([`~tspo_trl.analysis.rollouts.Rollout`]):
             The rollout in numbers.
         kind (`str`, *optional*):
-            Which of the four kinds of trajectory it is, see [`~tspo_trl.metrics.trajectory_kinds`]; `None` where
+            Which of the four kinds of trajectory it is, see [`~tspo_trl.credit.trajectory_kinds`]; `None` where
             it is unscorable.
         rewards (`tuple[float | None, ...]`):
             Reward of each turn, `None` where the rollout is unscorable.

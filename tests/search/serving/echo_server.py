@@ -1,0 +1,61 @@
+"""A server whose retriever finds the query itself, for tests to start in a process of its own.
+
+What goes wrong is said in the query: `fail ...` fails, `bug` and `panic` raise, `until FILE` takes until the file is
+there, `unranked` finds passages whose scores are no numbers. The one argument is JSON: the arguments of `create_app`,
+and `stop_timeout`.
+"""
+
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+
+from tspo_trl.cli.serve import serve
+from tspo_trl.search import Passage, SearchError
+from tspo_trl.search.serving.server import RequestLimits, create_app
+
+UNRANKED = [float("nan"), float("inf"), float("-inf"), None]
+
+
+class EchoRetriever:
+    """Counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def search(self, queries, k):
+        self.calls += 1
+        if "bug" in queries:
+            raise AttributeError("a defect")
+        if "panic" in queries:
+            raise BaseException("index out of bounds")  # as what pyo3 raises, no Exception
+        for query in queries:
+            if query.startswith("until "):
+                wait_for(Path(query.removeprefix("until ")))
+        results = [None if query.startswith("fail") else passages(query, k) for query in queries]
+        if not any(results):
+            raise SearchError("the backend is down")
+        return results
+
+    def counters(self):
+        return {"calls": self.calls}
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def passages(query, k):
+    scores = UNRANKED if query == "unranked" else [-float(rank) for rank in range(k)]
+    return [Passage(str(rank), f'"{query}"', f"rank {rank}", score=score) for rank, score in enumerate(scores[:k])]
+
+
+if __name__ == "__main__":
+    settings = json.loads(sys.argv[1])
+    stop_timeout = settings.pop("stop_timeout", 30)
+    limits = RequestLimits(**settings.pop("limits", {}))
+    app = create_app(EchoRetriever(), limits=limits, **settings)
+    serve(app, socket.create_server(("127.0.0.1", 0)), stop_timeout=stop_timeout)

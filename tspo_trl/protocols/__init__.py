@@ -1,0 +1,1 @@
+"""Protocols: how the model and the search engine talk to each other."""

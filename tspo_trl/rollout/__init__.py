@@ -1,0 +1,1 @@
+"""Search rollouts: the turn loop and the generation backends."""

@@ -1,0 +1,272 @@
+"""The turn loop: every rollout of a process advances together, with one batched search a turn.
+
+Token ids are only ever appended: what the model generated is never decoded and encoded again, a feedback is encoded
+once, and the mask grows together with the ids. The loop knows no model: it asks a [`TurnGenerator`] for the tokens of
+the next turn, a protocol for their meaning and a retriever for passages.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from ..protocols.base import Call, Feedback, ParsedAction, SearchProtocol
+from ..search.base import Passage, Retriever, counters_of
+from ..search.statistics import SearchStatistics
+from ..trajectory import Turn
+from .feedback import decode, encode, encode_feedbacks, frame_length
+from .state import Rollout, RolloutLimits
+
+logger = logging.getLogger(__name__)
+
+
+class TurnGenerator(Protocol):
+    """Generates the next turn of several rollouts."""
+
+    def __call__(
+        self, prompt_ids: list[list[int]], max_new_tokens: list[int]
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """
+        Args:
+            prompt_ids (`list[list[int]]`):
+                All token ids of each rollout so far: its prompt, its turns and feedbacks.
+            max_new_tokens (`list[int]`):
+                How many tokens each rollout has left for this turn, at least 1.
+
+        Returns:
+            `tuple`: the generated ids of each rollout, ended at an action's closing tag, an end-of-sequence token or
+            the budget; and the log-probability of each (or `None` where the backend gives none).
+        """
+        ...
+
+
+class RolloutLoop:
+    """
+    Generates rollouts that search.
+
+    A turn ends at an action's closing tag, an end-of-sequence token or its budget. A search is answered with passages,
+    an invalid action with the protocol's hint, an answer ends the rollout. After `max_turns` turns without an answer
+    the model gets one last turn, in which nothing is searched (as in Search-R1).
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Encodes feedback and decodes turns.
+        retriever ([`~tspo_trl.search.Retriever`]):
+            Answers the queries. A query that it fails (it raises, or returns `None` for it) ends the rollouts that
+            asked it with `"search_failed"`; the failure is logged and counted.
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
+            Reads actions and writes feedback.
+        limits ([`RolloutLimits`]):
+            Budgets.
+        eos_token_ids (collection of `int`, *optional*):
+            Tokens that end a turn, the tokenizer's own end-of-sequence token by default.
+
+    Raises:
+        ValueError: `max_feedback_length` cannot hold the protocol's own tags and one token of a passage.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        retriever: Retriever,
+        protocol: SearchProtocol,
+        limits: RolloutLimits,
+        eos_token_ids: Collection[int] | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self.retriever = retriever
+        self.protocol = protocol
+        self.limits = limits
+        self.eos_token_ids = [tokenizer.eos_token_id] if eos_token_ids is None else eos_token_ids
+        needed = least_feedback_length(protocol, tokenizer)
+        if limits.max_feedback_length < needed:
+            raise ValueError(
+                f"`max_feedback_length` is {limits.max_feedback_length}, but the tags around a feedback and one token "
+                f"of a passage take {needed} tokens with this tokenizer. Raise `max_feedback_length`."
+            )
+
+    def run(
+        self, prompt_ids: Sequence[Sequence[int]], generate: TurnGenerator, most_rollouts: Callable[[int], int] = int
+    ) -> tuple[list[Rollout], SearchStatistics]:
+        """
+        Run one rollout for each prompt until all have ended.
+
+        Args:
+            prompt_ids (sequence of sequences of `int`):
+                Token ids of the prompts, at least one; a prompt with several rollouts is repeated.
+            generate ([`TurnGenerator`]):
+                Generates turns.
+            most_rollouts (`Callable[[int], int]`, *optional*):
+                Given how many rollouts go on here, the most that go on in any process. Where generation is collective,
+                all processes then generate equally often and equally many: one with fewer rollouts, or none, repeats
+                its first prompt with a budget of one token, and drops what comes back (ours). By default there is no
+                other process.
+
+        Returns:
+            `tuple[list[Rollout], SearchStatistics]`: the rollouts in the order of the prompts, and what the searches
+            cost.
+
+        Raises:
+            ValueError: A prompt leaves no room for a completion.
+        """
+        rollouts = [self._start(list(ids)) for ids in prompt_ids]
+        statistics = SearchStatistics()
+        counted_before = counters_of(self.retriever)
+        found: dict[str, list[Passage]] = {}
+        for turn in range(self.limits.max_turns + 1):
+            going = [rollout for rollout in rollouts if rollout.end_reason is None]
+            num_generated = most_rollouts(len(going))
+            if not num_generated:
+                break
+            self._generate_turn(going, generate, inert=[rollouts[0].prompt_ids] * (num_generated - len(going)))
+            self._end_finished(going, is_last_turn=turn == self.limits.max_turns)
+            going = [rollout for rollout in going if rollout.end_reason is None]
+            failed = self._search(going, found, statistics)
+            self._give_feedback(going, found, failed)
+        counted = counters_of(self.retriever)
+        statistics.counters = {name: count - counted_before.get(name, 0) for name, count in counted.items()}
+        return rollouts, statistics
+
+    def _start(self, prompt_ids: list[int]) -> Rollout:
+        max_length = self.limits.completion_length(len(prompt_ids))
+        if max_length < 1:
+            raise ValueError(
+                f"A prompt of {len(prompt_ids)} tokens leaves no room in a context of "
+                f"{self.limits.max_context_length} tokens. Shorten or drop that row, or use a model (with vLLM, a "
+                "`vllm_max_model_length`) of a longer context."
+            )
+        return Rollout(prompt_ids=prompt_ids, max_length=max_length)
+
+    def _generate_turn(self, rollouts: list[Rollout], generate: TurnGenerator, inert: list[list[int]]) -> None:
+        """Let the model write one turn of each rollout, and read its action."""
+        budgets = [min(self.limits.max_turn_length, r.max_length - len(r.completion_ids)) for r in rollouts]
+        ids, logprobs = self._sample(rollouts, budgets, generate, inert)
+        if len(ids) != len(rollouts) + len(inert):
+            raise ValueError(f"The generator returned {len(ids)} turns for {len(rollouts) + len(inert)} prompts.")
+        for i, (rollout, budget) in enumerate(zip(rollouts, budgets, strict=True)):
+            turn_ids = list(ids[i][:budget])
+            turn_logprobs = None if logprobs is None else list(logprobs[i][:budget])
+            span = rollout.append(turn_ids, generated=True, logprobs=turn_logprobs)
+            text = self._decode_turn(turn_ids)
+            is_complete = len(turn_ids) < budget or self._has_end(turn_ids)
+            rollout.action = self.protocol.parse(text, is_complete=is_complete)
+            action, content, _ = rollout.action
+            rollout.turns.append(
+                Turn(text=text, token_span=span, action=action, content=content, queries=rollout.action.queries)
+            )
+
+    def _sample(
+        self, rollouts: list[Rollout], budgets: list[int], generate: TurnGenerator, inert: list[list[int]]
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """Have the generator continue the rollouts, and the inert prompts behind them."""
+        prompts = [rollout.prompt_ids + rollout.completion_ids for rollout in rollouts]
+        return generate(prompts + inert, budgets + [1] * len(inert))
+
+    def _end_finished(self, rollouts: list[Rollout], is_last_turn: bool) -> None:
+        """End the rollouts that answered, and all after the last turn."""
+        for rollout in rollouts:
+            if rollout.action.action == "answer":
+                rollout.end_reason = "answered"
+            elif is_last_turn:
+                rollout.end_reason = "max_turns" if rollout.action.action == "search" else "no_action"
+
+    def _search(
+        self, rollouts: list[Rollout], found: dict[str, list[Passage]], statistics: SearchStatistics
+    ) -> set[str]:
+        """Search what is not in `found` yet, in one call, add it there, and return the queries that failed."""
+        asked = [query for rollout in rollouts for query in rollout.action.queries]
+        queries = list(dict.fromkeys(query for query in asked if query not in found))
+        if queries:
+            start = time.perf_counter()
+            found.update(self._ask_retriever(queries))
+            statistics.calls += 1
+            statistics.seconds += time.perf_counter() - start
+        failed = {query for query in queries if query not in found}
+        statistics.queries += len(asked)
+        statistics.sent += len(queries)
+        statistics.cached += len(asked) - len(queries)
+        statistics.failed += sum(query in failed for query in asked)
+        statistics.empty += sum(query in found and not found[query] for query in asked)
+        return failed
+
+    def _ask_retriever(self, queries: list[str]) -> dict[str, list[Passage]]:
+        """The passages of each query that did not fail. A failing retriever costs rollouts, never the run."""
+        try:
+            results = self.retriever.search(queries, self.limits.top_k)
+            return _found_passages(queries, results, self.limits.top_k)
+        except Exception:
+            logger.warning("A search of %d queries failed; their rollouts are left out.", len(queries), exc_info=True)
+            return {}
+
+    def _give_feedback(self, rollouts: list[Rollout], found: dict[str, list[Passage]], failed: set[str]) -> None:
+        """Append the feedback to the last turns, or end the rollouts that have none to get."""
+        for rollout in rollouts:
+            if failed.intersection(rollout.action.queries):
+                rollout.end_reason = "search_failed"
+        going = [rollout for rollout in rollouts if rollout.end_reason is None]
+        feedbacks = [self._feedback(rollout, found) for rollout in going]
+        encoded = encode_feedbacks(feedbacks, self.tokenizer, self.limits.max_feedback_length)
+        for rollout, (ids, parts) in zip(going, encoded, strict=True):
+            self._append_feedback(rollout, ids, parts)
+
+    def _feedback(self, rollout: Rollout, found: dict[str, list[Passage]]) -> list[Feedback]:
+        """The feedback to the last turn, with what the model left out between the two."""
+        parts = self.protocol.feedback(rollout.action, found)
+        if not self._has_end(rollout.completion_ids):
+            parts[0] = replace(parts[0], opening=self.protocol.turn_ending + parts[0].opening)
+        return parts
+
+    def _append_feedback(self, rollout: Rollout, ids: list[int], parts: list[Feedback]) -> None:
+        # One token must be left for the next turn: a feedback that nobody reads teaches nothing.
+        if not ids or len(rollout.completion_ids) + len(ids) >= rollout.max_length:
+            rollout.end_reason = "max_length"
+            return
+        span = rollout.append(ids, generated=False, logprobs=None if rollout.logprobs is None else [0.0] * len(ids))
+        retrieved = [part.body for part in parts if part.retrieved]
+        rollout.turns[-1] = replace(
+            rollout.turns[-1],
+            feedback="".join(part.text for part in parts),
+            feedback_span=span,
+            evidence="\n".join(retrieved) if retrieved else None,
+        )
+
+    def _has_end(self, ids: list[int]) -> bool:
+        return bool(ids) and ids[-1] in self.eos_token_ids
+
+    def _decode_turn(self, ids: list[int]) -> str:
+        return decode(self.tokenizer, ids[:-1] if self._has_end(ids) else ids)
+
+
+def least_feedback_length(protocol: SearchProtocol, tokenizer: PreTrainedTokenizerBase) -> int:
+    """
+    Number of tokens that the feedback to one search needs for one token of a passage.
+
+    Args:
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
+            Writes feedback.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Encodes it.
+
+    Returns:
+        `int`: with what may have to stand between the turn and its feedback.
+    """
+    parts = protocol.feedback(ParsedAction("search", "", (Call(""),)), {"": []})
+    return len(encode(tokenizer, protocol.turn_ending)) + frame_length(parts, tokenizer) + 1
+
+
+def _found_passages(
+    queries: list[str], results: Sequence[Sequence[Passage] | None], top_k: int
+) -> dict[str, list[Passage]]:
+    """The passages of each query that did not fail, checked: a retriever may be anyone's."""
+    if len(results) != len(queries):
+        raise ValueError(f"The retriever returned {len(results)} results for {len(queries)} queries.")
+    found = {
+        query: list(passages)[:top_k] for query, passages in zip(queries, results, strict=True) if passages is not None
+    }
+    for passage in (passage for passages in found.values() for passage in passages):
+        if not isinstance(passage, Passage):
+            raise TypeError(f"The retriever returned {passage!r} where a `Passage` is needed.")
+    return found

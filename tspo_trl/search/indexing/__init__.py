@@ -1,0 +1,1 @@
+"""Builds indexes and opens them."""

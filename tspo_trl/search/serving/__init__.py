@@ -1,0 +1,1 @@
+"""The retrieval server and its wire format."""

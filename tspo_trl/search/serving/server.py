@@ -1,0 +1,304 @@
+"""A retriever as an HTTP server that speaks Search-R1's protocol.
+
+`POST /retrieve` searches; concurrent requests are merged by [`~tspo_trl.search.serving.batching.BatchingSearcher`].
+`/healthz`, `/stats` and `/metrics` tell how it is. Whatever is wrong with a request is answered with
+`{"detail": "..."}` and a 4xx status. Failed searches are answered with 503, never with an empty result, and with the
+positions of all queries that failed: `{"detail": "...", "failed": [0, 2]}`. A client can ask for the others without
+them. A search whose client has left is not run.
+"""
+
+import asyncio
+import hmac
+import json
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from pydantic import BaseModel, StrictStr, ValidationError
+from starlette.requests import ClientDisconnect
+
+from ... import __version__
+from ..base import Passage, Retriever
+from ..identity import identity_of
+from .batching import BatchingSearcher, QueueFullError, Results
+from .statistics import ServerStatistics
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 10  # failed positions that an answer's text names
+_CLIENT_LEFT = 499  # as nginx has it; nobody but the statistics sees it
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """
+    What one request may ask.
+
+    Args:
+        max_queries (`int`, *optional*, defaults to `4096`):
+            Queries in a request.
+        max_query_length (`int`, *optional*, defaults to `16384`):
+            Characters of a query.
+        max_body_size (`int`, *optional*, defaults to `16777216`):
+            Bytes of a request's body.
+        max_top_k (`int`, *optional*, defaults to `100`):
+            Passages for a query.
+
+    Raises:
+        `ValueError`: if a limit is less than 1.
+    """
+
+    max_queries: int = 4096
+    max_query_length: int = 16384
+    max_body_size: int = 16 * 2**20
+    max_top_k: int = 100
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            if getattr(self, limit.name) < 1:
+                raise ValueError(f"{limit.name} is {getattr(self, limit.name)}: it has to be at least 1.")
+
+
+class _RetrieveRequest(BaseModel):
+    """As lax as Search-R1's: `topk` may be "3", `return_scores` may be 1."""
+
+    queries: list[StrictStr]
+    topk: int | None = None
+    return_scores: bool | None = None
+
+
+def create_app(
+    retriever: Retriever,
+    *,
+    default_top_k: int = 3,
+    limits: RequestLimits | None = None,
+    token: str | None = None,
+    max_batch_size: int = 512,
+    merge_window: float = 0.002,
+    max_waiting: int = 16384,
+) -> FastAPI:
+    """
+    The server as an ASGI application, to be run in one process.
+
+    Args:
+        retriever ([`~tspo_trl.search.Retriever`]):
+            What searches.
+        default_top_k (`int`, *optional*, defaults to `3`):
+            Passages for a query where a request does not say (`topk` null or 0).
+        limits ([`RequestLimits`], *optional*):
+            What one request may ask.
+        token (`str`, *optional*):
+            If given, everything but `/healthz` needs the header `Authorization: Bearer <token>`.
+        max_batch_size (`int`, *optional*, defaults to `512`):
+            Queries in one call of the retriever at most.
+        merge_window (`float`, *optional*, defaults to `0.002`):
+            Seconds that a request waits for others to be searched with.
+        max_waiting (`int`, *optional*, defaults to `16384`):
+            Queries that may wait. Further requests are answered with 503.
+
+    Returns:
+        `FastAPI`: its `state.searcher` is the [`~tspo_trl.search.serving.batching.BatchingSearcher`].
+
+    Raises:
+        `ValueError`: if a number is out of range, or the token is nothing that a header can hold.
+    """
+    limits = limits or RequestLimits()
+    if not 1 <= default_top_k <= limits.max_top_k:
+        raise ValueError(f"default_top_k is {default_top_k}: it has to be from 1 to max_top_k, {limits.max_top_k}.")
+    if token is not None:
+        check_token(token)
+    searcher = BatchingSearcher(
+        retriever, max_batch_size=max_batch_size, merge_window=merge_window, max_waiting=max_waiting
+    )
+    return _app(_Endpoints(searcher, default_top_k, limits, token))
+
+
+def check_token(token: str, name: str = "token") -> None:
+    """
+    Check that clients can send a token.
+
+    Args:
+        token (`str`):
+            The bearer token.
+        name (`str`, *optional*, defaults to `"token"`):
+            What the message calls it: where it comes from.
+
+    Raises:
+        `ValueError`: if it is empty or has other characters than printable ASCII without spaces.
+    """
+    if not token:
+        raise ValueError(f"{name} is empty: write a token there, or pass none where none is wanted.")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ValueError(f"{name} has characters that no bearer token may have: use printable ASCII without spaces.")
+
+
+def _app(endpoints: "_Endpoints") -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        endpoints.searcher.start()
+        yield
+        await endpoints.searcher.close()
+
+    app = FastAPI(title="tspo-trl retrieval server", version=__version__, lifespan=lifespan, openapi_url=None)
+    app.state.searcher = endpoints.searcher
+    app.add_api_route("/retrieve", endpoints.retrieve, methods=["POST"])
+    app.add_api_route("/healthz", endpoints.healthz)
+    app.add_api_route("/stats", endpoints.stats)
+    app.add_api_route("/metrics", endpoints.metrics)
+    return app
+
+
+class _Endpoints:
+    def __init__(self, searcher: BatchingSearcher, default_top_k: int, limits: RequestLimits, token: str | None):
+        self.searcher = searcher
+        self._default_top_k = default_top_k
+        self._limits = limits
+        self._token = token
+        self._statistics = ServerStatistics(searcher)
+        identity = identity_of(searcher.retriever).to_dict()
+        self._health = {"status": "ok", "retriever": identity, "version": __version__}
+
+    async def healthz(self) -> Response:
+        return JSONResponse(self._health)
+
+    async def stats(self, request: Request) -> Response:
+        self._check_token(request)
+        return JSONResponse(self._statistics.summary())
+
+    async def metrics(self, request: Request) -> Response:
+        self._check_token(request)
+        return Response(self._statistics.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def retrieve(self, request: Request) -> Response:
+        start = time.perf_counter()
+        try:
+            response = await self._answer(request)
+        except HTTPException as refusal:
+            response = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
+        except Exception as error:
+            logger.exception("A request could not be answered")
+            detail = f"The search raised {type(error).__name__}; the server's log has more."
+            response = JSONResponse({"detail": detail}, 500)
+        self._statistics.count_request(response.status_code, time.perf_counter() - start)
+        return response
+
+    async def _answer(self, request: Request) -> Response:
+        self._check_token(request)
+        asked = _parse(await _read_body(request, self._limits.max_body_size))
+        _check_limits(asked, self._limits)
+        try:
+            results = await self._search(asked, request)
+        except QueueFullError as error:
+            raise HTTPException(503, f"{error} Try again later.", {"Retry-After": "1"}) from error
+        failed = [position for position, passages in enumerate(results) if passages is None]
+        if failed:
+            return self._failure(failed, len(results))
+        items = [[_item(passage, asked.return_scores) for passage in passages or []] for passages in results]
+        return Response(json.dumps({"result": items}), media_type="application/json")
+
+    async def _search(self, asked: _RetrieveRequest, request: Request) -> Results:
+        """Search until the client leaves: what nobody waits for must not keep the others waiting."""
+        search = asyncio.ensure_future(self.searcher.search(asked.queries, asked.topk or self._default_top_k))
+        departure = asyncio.ensure_future(_departure(request))
+        try:
+            await asyncio.wait([search, departure], return_when=asyncio.FIRST_COMPLETED)
+            if search.done():
+                return search.result()
+            raise HTTPException(_CLIENT_LEFT, "The client left.")
+        finally:
+            search.cancel()
+            departure.cancel()
+
+    def _check_token(self, request: Request) -> None:
+        if self._token is None:
+            return
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        matches = hmac.compare_digest(token.strip().encode(), self._token.encode())
+        if scheme.lower() != "bearer" or not matches:
+            detail = "The header `Authorization: Bearer <token>` is missing or has another token."
+            raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
+
+    def _failure(self, failed: list[int], queries: int) -> Response:
+        self._statistics.count_failed(len(failed))
+        detail = f"The search failed for {len(failed)} of {queries} queries: {_named(failed)}."
+        return JSONResponse({"detail": detail, "failed": failed}, 503)
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    """The body, of which no more than the limit is ever held, whatever its announced length."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise HTTPException(413, f"The body has {announced} bytes and may have {limit}: send fewer queries at a time.")
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise HTTPException(413, f"The body has more than {limit} bytes: send fewer queries at a time.")
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The body ended early.") from error  # only the statistics see it
+    return bytes(body)
+
+
+async def _departure(request: Request) -> None:
+    """Return when the client, whose body is read, closes the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _parse(body: bytes) -> _RetrieveRequest:
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"The body is not valid JSON: {error}.") from error
+    try:
+        return _RetrieveRequest.model_validate(values)
+    except ValidationError as error:
+        raise HTTPException(422, _explain(error)) from error
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = "".join(f"[{part}]" if isinstance(part, int) else part for part in first["loc"]) or "the body"
+    if first["type"] == "missing":
+        return f"{name} is missing."
+    return f"{name} is {first['input']!r:.80}: {first['msg']}."
+
+
+def _check_limits(asked: _RetrieveRequest, limits: RequestLimits) -> None:
+    if len(asked.queries) > limits.max_queries:
+        detail = f"queries has {len(asked.queries)} items and may have {limits.max_queries}: send several requests."
+        raise HTTPException(413, detail)
+    for position, query in enumerate(asked.queries):
+        if len(query) > limits.max_query_length:
+            detail = f"queries[{position}] has {len(query)} characters and may have {limits.max_query_length}."
+            raise HTTPException(422, detail)
+    if asked.topk is not None and not 0 <= asked.topk <= limits.max_top_k:
+        detail = f"topk is {asked.topk!r:.80}: it may be from 1 to {limits.max_top_k}, or 0 for the default."
+        raise HTTPException(422, detail)
+
+
+def _item(passage: Passage, return_scores: bool | None) -> dict[str, Any]:
+    document = {
+        "id": passage.id,
+        "title": passage.title,
+        "text": passage.text,
+        "contents": passage.contents,
+    }
+    if not return_scores:
+        return document
+    if passage.score is None or not math.isfinite(passage.score):  # JSON has no NaN
+        return {"document": document}
+    return {"document": document, "score": passage.score}
+
+
+def _named(positions: Sequence[int]) -> str:
+    more = f" and {len(positions) - _SHOWN} more" if len(positions) > _SHOWN else ""
+    return ", ".join(f"queries[{position}]" for position in positions[:_SHOWN]) + more

@@ -1,0 +1,1 @@
+"""The trainer: everything that knows the private names of TRL."""

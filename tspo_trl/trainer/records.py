@@ -1,0 +1,210 @@
+"""Joins trajectories with their credit: first occurrences, token advantages, records of the trajectory files."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..answers import contains_answer
+from ..credit import first_occurrence, turn_rewards
+from ..trajectory import Trajectory, trajectory_to_dict, write_json_lines
+from .config import TSPOConfig
+
+
+def gold_in_question(example: dict[str, Any], args: TSPOConfig) -> bool:
+    """Whether a gold answer of a dataset row already stands in its `question`."""
+    return contains_answer(
+        example.get("question") or "",
+        example["golden_answers"],
+        match=args.match,
+        match_boolean_answers=args.match_boolean_answers,
+    )
+
+
+def find_first_hit(trajectory: Trajectory, example: dict[str, Any], args: TSPOConfig) -> int:
+    """
+    The turn whose evidence first holds a gold answer.
+
+    Args:
+        trajectory ([`Trajectory`]):
+            The rollout.
+        example (`dict`):
+            The dataset row that it answers, with `golden_answers`.
+        args ([`TSPOConfig`]):
+            `match`, `match_boolean_answers` and `skip_gold_in_question` are used.
+
+    Returns:
+        `int`: zero-based turn, -1 for never.
+    """
+    if args.skip_gold_in_question and gold_in_question(example, args):
+        return -1
+    hit = first_occurrence(
+        trajectory.evidence,
+        example["golden_answers"],
+        match=args.match,
+        match_boolean_answers=args.match_boolean_answers,
+    )
+    return -1 if hit is None else hit
+
+
+def weighted_outcomes(rewards_per_func: Tensor, weights: Tensor) -> Tensor:
+    """
+    Outcome rewards: TRL's weighted sum of all reward functions.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(N, functions)`):
+            What each function gave each rollout, NaN if it did not score it.
+        weights (`torch.Tensor` of shape `(functions,)`):
+            Weight of each function.
+
+    Returns:
+        `torch.Tensor` of shape `(N,)`: NaN for rollouts that no function scored.
+    """
+    outcomes = (rewards_per_func * weights.to(rewards_per_func.device).unsqueeze(0)).nansum(dim=1)
+    return outcomes.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
+
+
+def token_advantages(trajectories: Sequence[Trajectory], advantages: Tensor, length: int) -> Tensor:
+    """
+    Give each turn's advantage to the tokens that the model generated in that turn.
+
+    Args:
+        trajectories (sequence of [`Trajectory`]):
+            B rollouts.
+        advantages (`torch.Tensor` of shape `(B, turns)`):
+            Advantage of each turn.
+        length (`int`):
+            Length T of the padded completions.
+
+    Returns:
+        `torch.Tensor` of shape `(B, T)`: 0 for feedback and padding.
+    """
+    tokens = torch.zeros(len(trajectories), length, dtype=advantages.dtype, device=advantages.device)
+    for row, trajectory in enumerate(trajectories):
+        for k, turn in enumerate(trajectory.turns):
+            start, end = turn.token_span
+            tokens[row, start:end] = advantages[row, k]
+    return tokens
+
+
+def trajectory_records(
+    trajectories: Sequence[Trajectory],
+    examples: Sequence[dict[str, Any]],
+    groups: Sequence[int],
+    first_hits: Sequence[int],
+    outcomes: Sequence[float],
+    advantages: Sequence[Sequence[float]],
+    args: TSPOConfig,
+) -> list[dict[str, Any]]:
+    """
+    The lines of a trajectory file; all sequences have one element per rollout.
+
+    Args:
+        trajectories (sequence of [`Trajectory`]):
+            The rollouts.
+        examples (sequence of `dict`):
+            The dataset row that each answers.
+        groups (sequence of `int`):
+            Which group of the batch each belongs to.
+        first_hits (sequence of `int`):
+            Zero-based turn of the first occurrence, -1 for never (written as `null`).
+        outcomes (sequence of `float`):
+            Outcome rewards, NaN where unscorable (written as `null`).
+        advantages (sequence of sequences of `float`):
+            Advantage of each turn; what is past the last turn is left out.
+        args ([`TSPOConfig`]):
+            `alpha`, `credit` and `success_threshold` are used.
+
+    Returns:
+        `list[dict]`: JSON values only.
+    """
+    rows = zip(trajectories, examples, groups, first_hits, outcomes, advantages, strict=True)
+    return [
+        trajectory_to_dict(
+            _with_credit(trajectory, first_hit, outcome, turn_advantages, args),
+            group=group,
+            **{name: example[name] for name in ("data_source", "id") if name in example},
+            question=example.get("question"),
+            golden_answers=example.get("golden_answers"),
+            outcome=None if math.isnan(outcome) else outcome,
+            first_occurrence=None if first_hit < 0 else first_hit,
+        )
+        for trajectory, example, group, first_hit, outcome, turn_advantages in rows
+    ]
+
+
+def _with_credit(
+    trajectory: Trajectory, first_hit: int, outcome: float, advantages: Sequence[float], args: TSPOConfig
+) -> Trajectory:
+    """The trajectory with reward and advantage in its turns."""
+    rewards = turn_rewards(
+        outcome,
+        len(trajectory.turns),
+        None if first_hit < 0 else first_hit,
+        alpha=args.alpha,
+        credit=args.credit,
+        success_threshold=args.success_threshold,
+    )
+    turns = [
+        replace(turn, reward=None if math.isnan(reward) else reward, advantage=advantage)
+        for turn, reward, advantage in zip(trajectory.turns, rewards, advantages, strict=False)
+    ]
+    return replace(trajectory, turns=tuple(turns))
+
+
+class TrajectoryFiles:
+    """
+    Keeps the trajectories of the batches since the last logging step, and writes them with it.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            Folder of the run; the files go to its folder `trajectories`.
+
+    Attributes:
+        records (`dict[str, list[dict]]`):
+            The lines that are kept, of `"train"` and `"eval"`.
+    """
+
+    def __init__(self, output_dir: str | PathLike):
+        self._folder = Path(output_dir) / "trajectories"
+        self.records: dict[str, list[dict[str, Any]]] = {"train": [], "eval": []}
+
+    def keep(self, mode: str, records: list[dict[str, Any]]) -> None:
+        """
+        Keep a batch until the next logging step.
+
+        Args:
+            mode (`str`):
+                `"train"`, where the latest batch stands for the step, as in TRL's table of completions; or `"eval"`,
+                where all batches of an evaluation are kept.
+            records (`list[dict]`):
+                Lines of the file.
+        """
+        self.records[mode] = records if mode == "train" else self.records[mode] + records
+
+    def write(self, mode: str, step: int, logs: dict[str, float]) -> None:
+        """
+        Write what was kept, if anything; a file of the same step is replaced.
+
+        Args:
+            mode (`str`):
+                `"train"` or `"eval"`.
+            step (`int`):
+                Number of the step, for the file's name and in every line.
+            logs (`dict[str, float]`):
+                What the trainer logs: several evaluations may fall on one step, and each has its own prefix there,
+                such as `eval_nq`.
+        """
+        records, self.records[mode] = self.records[mode], []
+        if not records:
+            return
+        prefix = ""
+        if mode == "eval":
+            prefix = next((key.removesuffix("runtime") for key in logs if key.endswith("_runtime")), "eval_")
+        path = self._folder / f"{prefix}step_{step:06d}.jsonl"
+        write_json_lines(path, ({"step": step, **record} for record in records))

@@ -1,0 +1,236 @@
+"""Checks of what a user hands to [`TSPOTrainer`], made before any model loads."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from accelerate.logging import get_logger
+from datasets import Dataset, IterableDataset
+from trl import GRPOConfig
+
+from ..protocols.base import SearchProtocol
+from ..search.base import Retriever
+from .config import TSPOConfig
+
+logger = get_logger(__name__)
+
+
+def dataset_columns(dataset: Dataset | IterableDataset | None) -> list[str]:
+    """
+    The columns of a dataset, those of its first row where a stream does not declare them.
+
+    Args:
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
+            The dataset.
+
+    Returns:
+        `list[str]`
+    """
+    if dataset is None:
+        return []
+    if dataset.column_names is not None:
+        return list(dataset.column_names)
+    return list(next(iter(dataset), {}))
+
+
+def named_datasets(train_dataset: Any, eval_dataset: Any) -> Iterator[tuple[str, Any]]:
+    """Each dataset with the name of its argument; one pair for each of several evaluation datasets."""
+    yield "train_dataset", train_dataset
+    if isinstance(eval_dataset, dict):
+        yield from ((f"eval_dataset[{key!r}]", dataset) for key, dataset in eval_dataset.items())
+    else:
+        yield "eval_dataset", eval_dataset
+
+
+def check_arguments(
+    args: GRPOConfig,
+    retriever: Retriever | None,
+    protocol: SearchProtocol | None,
+    train_dataset: Any,
+    eval_dataset: Any,
+    wants_default_reward: bool,
+    generation: dict[str, Any],
+) -> None:
+    """
+    Check what [`TSPOTrainer`] was given, before any model loads.
+
+    Args:
+        args ([`TSPOConfig`] or [`~trl.GRPOConfig`]):
+            The configuration.
+        retriever ([`~tspo_trl.search.Retriever`], *optional*):
+            What the model searches.
+        protocol ([`~tspo_trl.protocols.base.SearchProtocol`], *optional*):
+            How model and search speak to each other.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
+            Training data.
+        eval_dataset (*optional*):
+            Evaluation data, or a `dict` of them.
+        wants_default_reward (`bool`):
+            Whether the outcome reward is the default, exact match.
+        generation (`dict`):
+            TRL's own ways to generate: `tools`, `rollout_func` and `environment_factory`.
+
+    Raises:
+        ValueError: An argument, a budget or a dataset cannot work.
+        TypeError: `args` is a [`~trl.GRPOConfig`] where a [`TSPOConfig`] is needed, or `retriever` is none.
+    """
+    has_golden_answers = "golden_answers" in dataset_columns(train_dataset)
+    if not isinstance(args, TSPOConfig):
+        if retriever is not None or has_golden_answers:
+            raise TypeError(
+                f"`args` is a {type(args).__name__}, but `retriever` and `golden_answers` need a `TSPOConfig`. "
+                "Make it a `TSPOConfig`: it takes all arguments of `GRPOConfig`."
+            )
+        return
+    check_generation(args, retriever, has_golden_answers, generation)
+    _check_protocol(args, retriever, protocol)
+    for name, dataset in named_datasets(train_dataset, eval_dataset):
+        check_dataset(
+            dataset,
+            name,
+            needs_question=retriever is not None,
+            needs_golden_answers=retriever is not None and wants_default_reward,
+        )
+    if args.tspo_enabled and not has_golden_answers:
+        logger.warning("`train_dataset` has no `golden_answers`, so TSPO is off and the advantages are GRPO's.")
+
+
+def check_golden_answers(values: Iterable[Any], name: str) -> None:
+    """
+    Check that every row has gold answers.
+
+    Args:
+        values (iterable):
+            The column `golden_answers`.
+        name (`str`):
+            Name of the dataset, for the message.
+
+    Raises:
+        ValueError: A row is not a non-empty list of non-empty strings.
+    """
+    for row, value in enumerate(values):
+        is_list = isinstance(value, (list, tuple)) and len(value) > 0
+        if not is_list or not all(isinstance(answer, str) and answer.strip() for answer in value):
+            raise ValueError(
+                f"`{name}` has {value!r} as `golden_answers` in row {row} (counted from 0). It must be a non-empty "
+                'list of non-empty strings, such as ["Paris"]. Fix or drop that row.'
+            )
+
+
+def check_dataset(
+    dataset: Dataset | IterableDataset | None, name: str, *, needs_question: bool, needs_golden_answers: bool
+) -> None:
+    """
+    Check the columns that search rollouts and their rewards need.
+
+    Args:
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
+            The dataset.
+        name (`str`):
+            Name of the argument, for messages.
+        needs_question (`bool`):
+            Whether a `question` (or a ready `prompt`) is needed.
+        needs_golden_answers (`bool`):
+            Whether `golden_answers` are needed.
+
+    Raises:
+        ValueError: A column is missing, or gold answers are empty.
+    """
+    if dataset is None:
+        return
+    columns = dataset_columns(dataset)
+    if needs_question and not {"question", "prompt"} & set(columns):
+        raise ValueError(
+            f"`{name}` has neither a `question` nor a `prompt` column, but {columns}. Rename the column that holds "
+            "the question to `question`."
+        )
+    if needs_golden_answers and "golden_answers" not in columns:
+        raise ValueError(
+            f"`{name}` has no `golden_answers` column, but {columns}. Add one with a list of answers in each row, or "
+            "pass `reward_funcs` that do without."
+        )
+    # A stream is checked batch by batch as it comes.
+    if "golden_answers" in columns and isinstance(dataset, Dataset):
+        check_golden_answers(dataset["golden_answers"], name)
+
+
+def check_generation(
+    args: TSPOConfig, retriever: Retriever | None, has_golden_answers: bool, generation: dict[str, Any]
+) -> None:
+    """
+    Check how rollouts are to be made.
+
+    Args:
+        args ([`TSPOConfig`]):
+            The configuration.
+        retriever ([`~tspo_trl.search.Retriever`], *optional*):
+            What the model searches.
+        has_golden_answers (`bool`):
+            Whether the training data have `golden_answers`.
+        generation (`dict`):
+            TRL's own ways to generate: `tools`, `rollout_func` and `environment_factory`.
+
+    Raises:
+        ValueError: Arguments contradict each other, or nothing can be retrieved.
+        TypeError: `retriever` is none.
+    """
+    if retriever is not None:
+        if isinstance(retriever, type) or not callable(getattr(retriever, "search", None)):
+            raise TypeError(
+                f"`retriever` is {retriever!r}, which has no `search(queries, k)`. Pass a retriever such as "
+                '`BM25Retriever("indexes/mine")`.'
+            )
+        for name, value in generation.items():
+            if value:
+                raise ValueError(f"`retriever` and `{name}` exclude each other, got {value!r}. Pass one of them.")
+        _check_search_options(args)
+    elif has_golden_answers and args.tspo_enabled and not any(generation.values()):
+        raise ValueError(
+            "`train_dataset` has `golden_answers`, but neither `retriever` nor `tools` is set, so nothing can be "
+            "retrieved. Pass `retriever=BM25Retriever(...)`, or turn TSPO off with `alpha=0.0` and "
+            '`turn_level_groups="never"`.'
+        )
+    if has_golden_answers and args.tspo_enabled and args.multi_objective_aggregation != "sum_then_normalize":
+        raise ValueError(
+            f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` is not defined for turn rewards. "
+            'Use "sum_then_normalize".'
+        )
+
+
+def _check_protocol(args: TSPOConfig, retriever: Retriever | None, protocol: SearchProtocol | None) -> None:
+    if protocol is None:
+        return
+    if retriever is None:
+        raise ValueError(
+            f"`protocol` is {protocol!r}, but there is no `retriever`. Pass one, or leave `protocol` out."
+        )
+    needed = [name for name in vars(SearchProtocol) if not name.startswith("_")] + list(SearchProtocol.__annotations__)
+    missing = [name for name in dict.fromkeys(needed) if not hasattr(protocol, name)]
+    if isinstance(protocol, type) or missing:
+        what = "which is a class" if isinstance(protocol, type) else f"which has no {', '.join(missing)}"
+        raise TypeError(f"`protocol` is {protocol!r}, {what}. Pass an object such as `TagProtocol()`.")
+    # The prompt is rendered with the configuration's variables, feedback with the protocol's.
+    own = getattr(protocol, "chat_template_kwargs", None)
+    if own is not None and own != (args.chat_template_kwargs or {}):
+        raise ValueError(
+            f"`chat_template_kwargs` is {args.chat_template_kwargs!r} in the configuration and {own!r} in `protocol`. "
+            "Pass both the same."
+        )
+
+
+def _check_search_options(args: TSPOConfig) -> None:
+    needed = args.max_turn_length + args.max_feedback_length
+    if args.max_completion_length < needed:
+        raise ValueError(
+            f"`max_completion_length` is {args.max_completion_length}, too short for one turn "
+            f"(`max_turn_length={args.max_turn_length}`) and one feedback "
+            f"(`max_feedback_length={args.max_feedback_length}`). Raise it to at least {needed}, or lower the others."
+        )
+    if args.use_transformers_continuous_batching:
+        raise ValueError(
+            "`use_transformers_continuous_batching=True` cannot end a turn at an action. Use `use_vllm=True` or the "
+            "default generation."
+        )
+    if args.remove_unused_columns:
+        raise ValueError(
+            "`remove_unused_columns=True` would remove `question` and `golden_answers`. Set it to `False`."
+        )
