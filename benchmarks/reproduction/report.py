@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from tspo_trl.run_folder import read_json
+from tspo_trl.evaluation.folder import read_json
 
 from .advantages import advantages_table
 from .estimates import Estimate, StepsToTarget
