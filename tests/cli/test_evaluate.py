@@ -258,4 +258,4 @@ def test_mistake_of_several_processes_ends_them_all(command, tmp_path):
     (tmp_path / "out" / "thesis.tex").write_text("mine", encoding="utf-8")
     result = launch(command, 2)
     assert result.returncode == 1
-    assert "error: " + str(tmp_path / "out") + " exists and is no evaluation" in result.stderr
+    assert "error: " + str(tmp_path / "out") + " exists and does not belong to this evaluation" in result.stderr
