@@ -267,9 +267,9 @@ def test_the_key_is_in_no_message_and_no_log(server, code, caplog):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"url": "localhost:8000"}, "has to be like 'http://localhost:8000/v1'"),
+        ({"url": "localhost:8000"}, "must be like 'http://localhost:8000/v1'"),
         ({"url": "http://user:secret@host"}, "'host'"),
-        ({"url": "http://host/v1?key=secret"}, "has to be like"),
+        ({"url": "http://host/v1?key=secret"}, "must be like"),
         ({"api_key": "schlüssel"}, r"The API key \(OPENAI_API_KEY\)"),
         ({"max_concurrency": 0}, "`max_concurrency` is 0"),
         ({"max_retries": -1}, "`max_retries` is -1"),

@@ -167,7 +167,7 @@ def _compare_pairs(pairs: Pairs, resamples: int, seed: int) -> dict[str, Any]:
 
 
 def _discordant(pairs: list[tuple[Array, Array]]) -> dict[str, Any]:
-    """Count the questions that only one evaluation got right by exact match, and test them with McNemar's exact test."""
+    """Count the questions that only one evaluation got right, and test them with McNemar's exact test."""
     right_a = np.concatenate([a[:, _EXACT_MATCH] for a, _ in pairs]) == 1.0
     right_b = np.concatenate([b[:, _EXACT_MATCH] for _, b in pairs]) == 1.0
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())

@@ -73,8 +73,8 @@ def read_scores(path: str | os.PathLike) -> dict[str, DatasetScores]:
             name, id = str(record["data_source"]), str(record["id"])
             if (name, id) in files:
                 raise ValueError(
-                    f"Question {id!r} of {name} is in {files[name, id]} and again in {file}, line {number}. Remove one "
-                    "of the two lines."
+                    f"Question {id!r} of {name} is in {files[name, id]} and again in {file}, line {number}. Remove "
+                    "one of the two lines."
                 )
             files[name, id] = file
             scores = [float(record[score]) for score in SCORES]

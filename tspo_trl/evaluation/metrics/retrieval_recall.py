@@ -7,8 +7,8 @@ from tspo_trl.credit import first_occurrence
 from tspo_trl.evaluation.metrics.base import TEXTS, TSPO, TextMetric, mean_over_questions, metric_info
 
 _DESCRIPTION = """
-Share of questions with a gold answer in the evidence of at least one turn. The rule is that of TSPO's turn rewards: the
-normalisation of `exact_match` on both sides, and tokens side by side.
+Share of questions with a gold answer in the evidence of at least one turn. The rule is that of TSPO's turn rewards:
+the normalisation of `exact_match` on both sides, and tokens side by side.
 """
 
 _USAGE = """
@@ -18,8 +18,8 @@ Args:
     references (`list` of `list` of `str`): gold answers of each question. One match is enough.
     match (`str`, defaults to `"token"`): `"token"` searches the gold answer's tokens side by side, `"substring"` its
         characters anywhere.
-    match_boolean_answers (`bool`, defaults to `False`): if `True`, the gold answers yes and no may match, although they are
-        no evidence in a passage.
+    match_boolean_answers (`bool`, defaults to `False`): if `True`, the gold answers yes and no may match, although a
+        passage with them is no evidence.
 
 Returns:
     retrieval_recall (`float`): mean over questions, between 0 and 1.
