@@ -180,7 +180,7 @@ def test_folder_of_other_settings_is_refused_before_the_model_is_loaded(command,
         (["--max-context-length", "0"], "`max_context_length` must be at least 1, got 0"),
         (
             ["--gpu-memory-utilization", "90"],
-            "`gpu_memory_utilization` must be a share above 0 and at most 1, got 90.0",
+            "`gpu_memory_utilization` must be a share above 0",
         ),
         (["--api", "chat"], "`api=\"chat\"` is an API of endpoints, but `backend` is 'transformers'"),
         (["--base-url", "http://127.0.0.1:9/v1", "--model", "gpt:4"], "Pass `tokenizer`"),

@@ -10,16 +10,9 @@ import pytest
 
 from tspo_trl.evaluation.openai_client import Endpoint, EndpointError, RefusedRequestError
 
-from .endpoint_server import EndpointServer, Reply, Status, free_url, in_turn
+from .endpoint_server import Reply, Status, free_url, in_turn
 
 KEY = "sk-test-0123456789"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with EndpointServer() as server:
-        yield server
 
 
 def ask(server, prompts=("a",), **options):

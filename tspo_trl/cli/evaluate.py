@@ -61,7 +61,11 @@ def _add_agent_arguments(group: Any) -> None:
         if field.name == "chat_template_kwargs":
             options["type"] = _json_object
         if field.name == "backend":  # `--base-url` selects the backend "openai"
-            options |= {"choices": ("transformers", "vllm"), "default": None, "help": field.metadata["help"]}
+            options |= {
+                "choices": ("transformers", "vllm"),
+                "default": None,
+                "help": "local backend (default: transformers)",
+            }
         group.add_argument(_FLAGS.get(field.name) or f"--{field.name.replace('_', '-')}", dest=field.name, **options)
 
 

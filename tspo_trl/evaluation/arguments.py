@@ -15,10 +15,6 @@ _NOT_DECISIVE = ("max_concurrency", "tensor_parallel_size", "gpu_memory_utilizat
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
-def _argument(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass(frozen=True)
 class AgentArguments:
     """
@@ -31,36 +27,46 @@ class AgentArguments:
     """
 
     model: str = field(metadata={"help": "folder or hub name of the model, or its name at the endpoint"})
-    backend: Backend = _argument(
-        "transformers", "generation backend: transformers, vLLM in this process, or an endpoint"
+    backend: Backend = field(
+        default="transformers",
+        metadata={"help": "generation backend: transformers, vLLM or an OpenAI-compatible endpoint"},
     )
-    revision: str | None = _argument(None, "branch, tag or commit of the model on the hub")
-    tokenizer: str | None = _argument(None, "folder or hub name of the tokenizer (default: that of the model)")
-    protocol: ProtocolName = _argument("tags", "Search-R1's tags, or tool calls in the model's chat template")
-    chat_template_kwargs: dict[str, Any] | None = _argument(
-        None,
-        "variables of the chat template as JSON, such as '{\"enable_thinking\": false}'; use those of the training",
+    revision: str | None = field(default=None, metadata={"help": "branch, tag or commit of the model on the hub"})
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "folder or hub name of the tokenizer (default: that of the model)"}
     )
-    dtype: Dtype = _argument("auto", "type of the weights; auto is the checkpoint's")
-    max_turns: int = _argument(4, "turns that may search, before one last turn to answer")
-    max_turn_length: int = _argument(500, "tokens that the model may generate in a turn")
-    max_feedback_length: int = _argument(500, "tokens of a feedback, tags included")
-    max_completion_length: int = _argument(4096, "tokens of all turns and feedbacks of a rollout")
-    search_top_k: int = _argument(3, "passages per search")
-    max_context_length: int | None = _argument(
-        None, "tokens of prompt and completion (default: the model's context, if the backend names it)"
+    protocol: ProtocolName = field(
+        default="tags", metadata={"help": "Search-R1's tags, or tool calls in the model's chat template"}
     )
-    base_url: str | None = _argument(
-        None, "OpenAI-compatible endpoint, such as http://localhost:8000/v1; OPENAI_API_KEY is its key"
+    chat_template_kwargs: dict[str, Any] | None = field(
+        default=None,
+        metadata={"help": "variables of the chat template as JSON, such as '{\"enable_thinking\": false}'"},
     )
-    api: API = _argument(
-        "completions",
-        "API of the endpoint: completions continues the text as in training; chat sends a message a turn, for "
-        "endpoints without completions",
+    dtype: Dtype = field(default="auto", metadata={"help": "type of the weights; auto is the checkpoint's"})
+    max_turns: int = field(default=4, metadata={"help": "turns that may search, before one last turn to answer"})
+    max_turn_length: int = field(default=500, metadata={"help": "tokens that the model may generate in a turn"})
+    max_feedback_length: int = field(default=500, metadata={"help": "tokens of a feedback, tags included"})
+    max_completion_length: int = field(
+        default=4096, metadata={"help": "tokens of all turns and feedbacks of a rollout"}
     )
-    max_concurrency: int = _argument(32, "maximum number of concurrent requests to the endpoint")
-    tensor_parallel_size: int = _argument(1, "GPUs of one vLLM engine")
-    gpu_memory_utilization: float = _argument(0.9, "share of a GPU's memory for vLLM")
+    search_top_k: int = field(default=3, metadata={"help": "passages per search"})
+    max_context_length: int | None = field(
+        default=None,
+        metadata={"help": "tokens of prompt and completion (default: the model's context, if the backend names it)"},
+    )
+    base_url: str | None = field(
+        default=None,
+        metadata={"help": "OpenAI-compatible endpoint, such as http://localhost:8000/v1; OPENAI_API_KEY is its key"},
+    )
+    api: API = field(
+        default="completions",
+        metadata={"help": "API of the endpoint: completions continues the text as in training, chat sends messages"},
+    )
+    max_concurrency: int = field(
+        default=32, metadata={"help": "maximum number of concurrent requests to the endpoint"}
+    )
+    tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs of one vLLM engine"})
+    gpu_memory_utilization: float = field(default=0.9, metadata={"help": "share of a GPU's memory for vLLM"})
 
     def __post_init__(self) -> None:
         for one in fields(self):

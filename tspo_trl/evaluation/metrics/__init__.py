@@ -17,7 +17,8 @@ def load_metric(name: str, **kwargs: Any) -> "evaluate.Metric":
     """
     Load a metric of this package from its file, never from the Hub.
 
-    `evaluate` copies the file to `HF_MODULES_CACHE` and keeps predictions in `HF_METRICS_CACHE`, both writable folders.
+    `evaluate` copies the file to `HF_MODULES_CACHE` and keeps predictions in `HF_METRICS_CACHE`. Both must be
+    writable.
 
     Args:
         name (`str`):
