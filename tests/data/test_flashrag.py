@@ -37,8 +37,8 @@ def test_missing_file_is_named_with_the_place_where_it_is_expected(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("squad",), "There is no benchmark 'squad'. Choose among nq, triviaqa, popqa, hotpotqa, 2wiki"),
-        (("popqa", "train"), "popqa has no split 'train'. Choose among test."),
+        (("squad",), "There is no benchmark 'squad'. Choose one of nq, triviaqa, popqa, hotpotqa, 2wiki"),
+        (("popqa", "train"), "popqa has no split 'train'. Choose one of test."),
     ],
 )
 def test_unknown_set_or_split_is_refused_with_the_choices(arguments, message, tmp_path):

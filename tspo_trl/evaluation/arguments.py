@@ -29,7 +29,7 @@ class AgentArguments:
     model: str = field(metadata={"help": "folder or hub name of the model, or its name at the endpoint"})
     backend: Backend = field(
         default="transformers",
-        metadata={"help": "generation backend: transformers, vLLM or an OpenAI-compatible endpoint"},
+        metadata={"help": "transformers, vLLM, or openai for an endpoint"},
     )
     revision: str | None = field(default=None, metadata={"help": "branch, tag or commit of the model on the hub"})
     tokenizer: str | None = field(
