@@ -67,4 +67,4 @@ def test_what_the_hub_does_not_have_is_told_with_a_remedy(name, revision, error,
     with serving_hub(REPOSITORY, {"nq/test.jsonl": "{}\n"}) as url:
         loaded = run_with_hub(url, tmp_path, LOAD, name, "test", revision)
     assert f"OSError: {name}/test.jsonl of {REPOSITORY} could not be downloaded ({error}: " in loaded.stderr
-    assert "pass `local`, a folder with a copy." in loaded.stderr
+    assert "or pass a folder with a copy as `local`." in loaded.stderr

@@ -53,8 +53,8 @@ def demonstrate(
     """
     Demonstrate a habit on a question.
 
-    A turn names a relation and the name that it reads for it in the last passage, then searches for the name or answers
-    with it: `<think> mentor Otto Gibbs </think><search> Otto Gibbs </search>`.
+    A turn names a relation and the name that it reads for it in the last passage. Then it searches for the name or
+    answers with it: `<think> mentor Otto Gibbs </think><search> Otto Gibbs </search>`.
 
     Args:
         world ([`SearchWorld`]):
