@@ -210,7 +210,7 @@ def test_any_factory_string_of_faiss_is_taken(build, encoder, tmp_path):
 
 
 def test_a_factory_that_is_none_is_refused_before_encoding(build, encoder):
-    with pytest.raises(ValueError, match="factory is 'flatt'. Choose flat, hnsw, ivfpq or a factory string"):
+    with pytest.raises(ValueError, match=r"factory is 'flatt'\. Choose flat, hnsw, ivfpq or a factory string"):
         build(encoder, factory="flatt")
     assert encoder.encoded == ()
 

@@ -33,9 +33,7 @@ def test_a_lucene_index_is_read_by_id(write_corpus, tmp_path):
 
 def test_another_id_in_the_corpus_is_told(write_corpus):
     passages = open_passages(write_corpus(SEINE, TIBER))
-    with pytest.raises(
-        ValueError, match="not the corpus of the index: passage 2 has id '2', but the index has 'seine'"
-    ):
+    with pytest.raises(ValueError, match=r"not the corpus.*passage 2 has id '2', but the index has 'seine'"):
         passages.get([1], ["seine"])
 
 

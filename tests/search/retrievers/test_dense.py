@@ -4,8 +4,6 @@ import json
 import logging
 import pickle
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import faiss
@@ -157,10 +155,7 @@ def test_texts_can_come_from_a_lucene_index(index, encoder, corpus, retriever, t
 
 def test_another_pooling_is_found_out_by_the_vectors(without_metadata, corpus, tmp_path):
     encoder = Encoder(make_tiny_bert(tmp_path / "mean"), device="cpu", preset="bge")  # same weights: same seed
-    with pytest.raises(
-        ValueError,
-        match=r"does not fit .*median cosine between .* is 0\.\d+, but at least 0\.98 is needed.*another pooling",
-    ):
+    with pytest.raises(ValueError, match=r"does not fit .*median cosine .* is 0\.\d+, but at least 0\.98 is needed"):
         DenseRetriever(without_metadata, encoder, corpus)
 
 
@@ -179,7 +174,7 @@ def test_vectors_that_are_a_little_different_are_told(without_metadata, corpus, 
 
 
 @pytest.mark.slow
-def test_a_forked_process_searches_through_one_of_its_own(index, corpus, retriever, model):
+def test_a_forked_process_searches_through_one_of_its_own(index, corpus, retriever, model, run_python):
     program = f"""
 import os
 from tspo_trl.search import DenseRetriever, Encoder
@@ -191,11 +186,8 @@ if child == 0:
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 """
-    printed = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
-    ).stdout
     [expected] = retriever.search(["rivers"], k=3)
-    assert printed.strip() == str([passage.id for passage in expected])
+    assert run_python(program) == str([passage.id for passage in expected])
 
 
 def test_another_encoder_is_found_out_in_a_compressed_index_too(corpus, encoder, tmp_path):
