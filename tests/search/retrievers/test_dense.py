@@ -1,4 +1,4 @@
-"""DenseRetriever: Pyserini's ranking and scores, and no search with an encoder that does not fit the index."""
+"""DenseRetriever: Pyserini's ranking and scores, and only with an encoder that fits the index."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ DOCUMENTS = [
     for n in range(40)
 ]
 QUERIES = ["what is the capital of france", "rome", "who is the director", "", "seine river 7"]
-TOLERANCE = 1e-5  # texts of a batch are padded, which changes float32 sums a little
+TOLERANCE = 1e-5  # padding changes float32 sums slightly
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def retriever(index, encoder, corpus):
 
 @pytest.fixture
 def without_metadata(index, tmp_path):
-    """The index as Pyserini would have made it: nothing says how."""
+    """The index as Pyserini makes it, without the settings of the encoder."""
     shutil.copytree(index, tmp_path / "bare")
     (tmp_path / "bare" / "encoder.json").unlink()
     return tmp_path / "bare"
@@ -295,7 +295,7 @@ def test_an_encoder_that_fails_is_a_search_error(index, model, corpus, monkeypat
 
 @pytest.fixture
 def overflowing(index, model, corpus):
-    """A retriever whose encoder, once it is open, gives no finite vector for a text with the word Seine."""
+    """A retriever whose encoder returns no finite vector for texts with the word Seine."""
     encoder = Encoder(model, device="cpu")
     retriever = DenseRetriever(index, encoder, corpus)
     [token] = encoder._network.tokenizer.convert_tokens_to_ids(["seine"])

@@ -30,7 +30,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method",
+    ["fork", pytest.param("spawn", marks=pytest.mark.slow), pytest.param("forkserver", marks=pytest.mark.slow)],
+)
 def test_data_loader_workers_search(tmp_path, clean_environment, index_path, method):
     script = tmp_path / "loader.py"
     script.write_text(CAPITALS + DATA_LOADER.format(index=str(index_path), method=method), encoding="utf-8")
@@ -129,6 +132,7 @@ os.waitpid(child, 0)
     assert (result.stdout, result.stderr) == ("", "")
 
 
+@pytest.mark.slow
 def test_search_process_ends_with_the_process_that_made_it(run_python, index_path):
     program = f"""
 import os
@@ -144,6 +148,7 @@ os._exit(0)
     assert status.returncode == 0
 
 
+@pytest.mark.slow
 def test_two_processes_of_accelerate_launch_search(tmp_path, clean_environment, index_path):
     script = tmp_path / "two.py"
     script.write_text(
