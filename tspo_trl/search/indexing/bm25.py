@@ -130,17 +130,17 @@ def parse_line(line: bytes, place: str) -> Passage:
 
 def check_corpus(corpus: Path) -> None:
     """
-    Check that a corpus exists.
+    Check that a corpus is a file.
 
     Args:
         corpus (`Path`):
             The corpus.
 
     Raises:
-        `FileNotFoundError`: if it is not a file.
+        `FileNotFoundError`: if it does not exist or is not a file.
     """
     if not corpus.is_file():
-        raise FileNotFoundError(f"corpus {corpus} is not a file. Pass a file of JSON lines.")
+        raise FileNotFoundError(f"corpus {corpus} does not exist or is not a file. Pass a file of JSON lines.")
 
 
 def check_output(output: Path, overwrite: bool, kind: str, is_index: Callable[[Path], bool]) -> None:
