@@ -1,4 +1,4 @@
-"""`tspo-trl doctor`: what works, what does not, and what to do about it."""
+"""`tspo-trl doctor`: findings and their remedies."""
 
 import importlib.metadata
 

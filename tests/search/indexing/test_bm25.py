@@ -1,4 +1,4 @@
-"""build_index: every line is checked, and an index appears whole or not at all."""
+"""build_index: every line is checked, and an index appears complete or not at all."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Searching in processes that were forked, spawned or launched works, and never hangs: each test has a limit."""
+"""Searches in forked, spawned and launched processes. Each test has a time limit, because the failure is a hang."""
 
 import os
 import signal
