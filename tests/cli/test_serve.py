@@ -133,7 +133,7 @@ def test_beyond_loopback_without_a_token_there_is_a_warning(index_path, environm
     with serving("--index", index_path, "--host", "0.0.0.0", **environment) as (process, _):
         process.terminate()
         errors = process.communicate(timeout=60)[1]
-    assert errors.startswith("warning: anyone who reaches http://0.0.0.0:")
+    assert errors.startswith("warning: everyone who can reach http://0.0.0.0:")
     assert "TSPO_TRL_TOKEN" in errors
 
 
@@ -155,7 +155,7 @@ def test_a_port_in_use_is_told_in_one_line(index_path, capsys):
         (["--index", "/nowhere", "--top-k", "0"], "--top-k is 0"),
         (
             ["--index", "/nowhere", "--top-k", "9", "--max-top-k", "8"],
-            "--top-k is 9: it may be at most --max-top-k, 8",
+            "--top-k is 9. It must be at most --max-top-k, 8",
         ),
         (["--index", "/nowhere", "--max-queries", "0"], "--max-queries is 0"),
         (["--index", "/nowhere", "--max-query-length", "0"], "--max-query-length is 0"),

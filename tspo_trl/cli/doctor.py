@@ -9,8 +9,8 @@ from typing import Any
 
 from ..search.arguments import RetrieverArguments, check_arguments, open_retriever, token_from_environment
 from ..search.base import Retriever
-from .errors import one_line
-from .retrievers import add_retriever_arguments, retriever_arguments
+from . import one_line
+from .arguments import add_retriever_arguments, retriever_arguments
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,7 @@ class Finding:
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "doctor",
         help="check Java, GPU, versions, indexes and servers, and say what to fix",

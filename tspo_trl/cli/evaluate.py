@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from .retrievers import add_retriever_arguments, retriever_arguments
+from .arguments import add_retriever_arguments, retriever_arguments
 
 _BUDGETS = {
     "max-turns": (4, "turns in which the model may search"),
@@ -14,13 +14,7 @@ _BUDGETS = {
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "evaluate",
         help="answer question sets with greedy rollouts, and write the table",

@@ -10,13 +10,7 @@ _DENSE_OPTIONS = ("encoder", *_ENCODER_OPTIONS, *_INDEX_OPTIONS)
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "index",
         help="build a Lucene or dense index from a corpus of JSON lines",

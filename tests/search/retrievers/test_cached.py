@@ -111,7 +111,7 @@ def test_known_queries_are_answered_while_the_retriever_is_down(cached, echo, ca
     cached.search(["a"], 3)
     echo.fails = {"b", "c"}
     assert titles(cached.search(["b", "a", "c"], 3)) == [None, ["a"], None]
-    assert "The search of 2 queries failed, 1 others were known: The server is down." in caplog.text
+    assert "The search of 2 queries failed. 1 others were cached: The server is down." in caplog.text
 
 
 def test_error_goes_through_when_no_query_is_known(cached, echo):
@@ -254,7 +254,7 @@ def test_another_index_in_the_same_file_is_kept_apart(path):
 
 
 def test_a_disk_needs_to_know_what_is_searched(path):
-    with pytest.raises(ValueError, match=r"^path is given, but it is not known which index Echo searches.*remote"):
+    with pytest.raises(ValueError, match=r"^path is given, but the identity of Echo has no fingerprint.*remote"):
         CachedRetriever(Echo(fingerprint=None), path=path)
     assert titles(CachedRetriever(Echo(fingerprint=None)).search(["a"], 3)) == [["a"]]
 
@@ -297,7 +297,7 @@ def test_a_disk_that_breaks_is_left_with_one_warning(echo, path, caplog, damage)
     for _ in range(3):
         assert titles(cached.search(["a", "b"], 3)) == [["a"], ["b"]]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert f"The cache {path} failed, going on without it" in caplog.text
+    assert f"The cache {path} failed and is no longer used" in caplog.text
 
 
 def test_a_disk_that_stays_locked_is_left_with_one_warning(echo, path, caplog, monkeypatch):
@@ -334,7 +334,7 @@ def test_a_full_disk_is_left_with_one_warning(path):
     process = multiprocessing.get_context("spawn").Process(target=search_with_a_full_disk, args=(path, theirs))
     process.start()
     assert messages.poll(60)
-    assert messages.recv().startswith(f"The cache {path} failed, going on without it")
+    assert messages.recv().startswith(f"The cache {path} failed and is no longer used")
     assert messages.recv() == [["x" * 100_000], ["b"], ["c"]]
     process.join(60)
 

@@ -46,8 +46,8 @@ def closed_server():
         (b'{"queries": [], "topk": "three"}', 422, "topk is 'three'"),
         (b'{"queries": [], "topk": 2.5}', 422, "topk is 2.5"),
         (b'{"queries": [], "topk": NaN}', 422, "topk is nan"),
-        (b'{"queries": [], "topk": -1}', 422, "topk is -1: it may be from 1 to 100"),
-        (b'{"queries": [], "topk": 101}', 422, "topk is 101: it may be from 1 to 100"),
+        (b'{"queries": [], "topk": -1}', 422, "topk is -1. It may be from 1 to 100"),
+        (b'{"queries": [], "topk": 101}', 422, "topk is 101. It may be from 1 to 100"),
         (b'{"queries": [], "return_scores": "maybe"}', 422, "return_scores is 'maybe'"),
         (b'{"queries": "\\ud800"}', 422, "queries is '\\ud800'"),
     ],
@@ -63,7 +63,7 @@ def test_a_wrong_body_is_refused_with_the_reason(server, body, status, detail):
     [
         ({"queries": ["a"] * 4}, 413, "queries has 4 items and may have 3"),
         ({"queries": ["a", "x" * 21]}, 422, "queries[1] has 21 characters and may have 20"),
-        ({"queries": ["a"], "topk": 6}, 422, "topk is 6: it may be from 1 to 5"),
+        ({"queries": ["a"], "topk": 6}, 422, "topk is 6. It may be from 1 to 5"),
         ({"queries": ["x" * 284]}, 413, "The body has 301 bytes and may have 300"),
     ],
 )
