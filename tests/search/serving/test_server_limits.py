@@ -143,7 +143,7 @@ def test_a_limit_below_one_is_refused_by_name(limit):
 
 @pytest.mark.parametrize("default_top_k", [0, 101])
 def test_a_default_top_k_out_of_range_is_refused(default_top_k):
-    with pytest.raises(ValueError, match=f"^default_top_k is {default_top_k}: .* 100"):
+    with pytest.raises(ValueError, match=f"^default_top_k is {default_top_k}. .* 100"):
         create_app(None, default_top_k=default_top_k)
 
 
