@@ -50,13 +50,13 @@ class RetrieverArguments:
     )
     encoder_dtype: str = field(
         default="float32",
-        metadata={"metavar": "DTYPE", "help": "Type of its weights: float32, float16 or bfloat16."},
+        metadata={"metavar": "DTYPE", "help": "Data type of the encoder: float32, float16 or bfloat16."},
     )
     encoder_device: str | None = field(
         default=None,
         metadata={
             "metavar": "DEVICE",
-            "help": "Its device, such as cuda:0. Default: a GPU if there is one.",
+            "help": "Device of the encoder, such as cuda:0. Default: a GPU if there is one.",
         },
     )
     passages: str | None = field(
@@ -76,7 +76,7 @@ class RetrieverArguments:
         metadata={
             "metavar": "URL",
             "help": "URL of a server to search instead of an index here. Several URLs are replicas of one server. The "
-            f"environment variable {TOKEN_VARIABLE} is their bearer token.",
+            f"environment variable {TOKEN_VARIABLE} contains their bearer token.",
         },
     )
     retriever_cache: str | None = field(
