@@ -106,12 +106,6 @@ def test_a_client_that_goes_away_disturbs_nobody(server, sent):
     assert found(server.retrieve(["river"], topk=1)) == ["river"]
 
 
-def test_a_client_that_goes_away_while_it_waits_disturbs_nobody(server):
-    with server.held_up(), server.asking("sea"):
-        wait_until(lambda: server.waiting() == 1)
-    assert found(server.retrieve(["river"], topk=1)) == ["river"]
-
-
 def test_what_a_client_asked_that_went_away_is_not_searched(own_server):
     with own_server.held_up():
         with own_server.asking("sea"):

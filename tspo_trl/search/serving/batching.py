@@ -116,8 +116,8 @@ class BatchingSearcher:
                 Maximum number of passages per query.
 
         Returns:
-            `list[list[Passage] | None]`: the results of the retriever. If it raised
-            [`~tspo_trl.search.SearchError`], the error is logged and all results are `None`.
+            `list[list[Passage] | None]`: the results of the retriever, or all `None` if it raised
+            a [`~tspo_trl.search.SearchError`]. The error is logged.
 
         Raises:
             [`QueueFullError`]: if too many queries are waiting.

@@ -105,8 +105,7 @@ def create_app(
             Maximum number of waiting queries. Further requests are answered with status 503.
 
     Returns:
-        `FastAPI`: the application. Its `state.searcher` is the
-        [`~tspo_trl.search.serving.batching.BatchingSearcher`].
+        `FastAPI`: the application. Its `state.searcher` is the batching searcher.
 
     Raises:
         `ValueError`: if a number is out of range, or if `token` cannot be sent in a header.
