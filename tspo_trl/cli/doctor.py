@@ -9,8 +9,8 @@ from typing import Any
 
 from ..search.arguments import RetrieverArguments, check_arguments, open_retriever, token_from_environment
 from ..search.base import Retriever
-from .errors import one_line
-from .retrievers import add_retriever_arguments, retriever_arguments
+from . import one_line
+from .arguments import add_retriever_arguments, retriever_arguments
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Finding:
 
 
 def add_parser(subparsers: Any) -> None:
+<<<<<<< HEAD
     """
     Add the subcommand.
 
@@ -40,6 +41,9 @@ def add_parser(subparsers: Any) -> None:
         subparsers:
             Result of `argparse.ArgumentParser.add_subparsers`.
     """
+=======
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
+>>>>>>> d6b2c8a9f9dcc539ca7c603d3ffa41df35ae90e1
     parser = subparsers.add_parser(
         "doctor",
         help="check Java, GPU, versions, indexes and servers, and print what to fix",

@@ -5,13 +5,7 @@ from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     from ..quickstart.settings import QuickstartSettings
 
     parser = subparsers.add_parser(

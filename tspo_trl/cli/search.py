@@ -3,17 +3,12 @@
 import argparse
 from typing import Any
 
-from .retrievers import add_retriever_arguments, retriever_from
+from ..search.arguments import open_retriever
+from .arguments import add_retriever_arguments, retriever_arguments
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Add the subcommand.
-
-    Args:
-        subparsers:
-            Result of `argparse.ArgumentParser.add_subparsers`.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "search",
         help="print the feedback for a query",
@@ -41,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     from ..protocols.tags import TagProtocol
     from ..search import SearchError
 
-    results = retriever_from(args).search(args.query, args.top_k)
+    results = open_retriever(retriever_arguments(args)).search(args.query, args.top_k)
     for query, passages in zip(args.query, results, strict=True):
         if passages is None:
             raise SearchError(f"The search for {query!r} failed. The log says why. `tspo-trl doctor` may show more.")

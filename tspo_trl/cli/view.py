@@ -5,20 +5,14 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .evidence_arguments import add_evidence_arguments
+from .arguments import add_evidence_arguments
 
 if TYPE_CHECKING:
     from ..viewer import ViewOptions
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "view",
         help="look at trajectories, turn by turn with their credit",
