@@ -243,14 +243,14 @@ def test_an_unknown_match_is_an_error_that_names_the_choices():
 
 @pytest.mark.parametrize("function", [exact_match, f1_score, cover_exact_match, contains_answer])
 def test_one_string_for_the_gold_answers_is_an_error_that_names_the_remedy(function):
-    with pytest.raises(TypeError, match=r"got the string 'Paris'; pass \['Paris'\]"):
+    with pytest.raises(TypeError, match=r"got the string 'Paris'. Pass \['Paris'\]"):
         function("Paris", "Paris")
 
 
 @pytest.mark.parametrize("function", [exact_match, f1_score, cover_exact_match, contains_answer])
 @pytest.mark.parametrize("golds", [["Paris", 1924], [None], [["Paris"]]])
 def test_gold_answers_that_are_not_strings_are_an_error(function, golds):
-    with pytest.raises(TypeError, match="golden_answers must hold strings only"):
+    with pytest.raises(TypeError, match="golden_answers must contain only strings"):
         function("Paris", golds)
 
 

@@ -336,5 +336,5 @@ def test_rollout_as_messages(protocol):
 
 def test_feedback_of_another_protocol_is_refused_as_messages(protocol):
     turn = turn_of(call("a"), "\n\n<information></information>\n\n")
-    with pytest.raises(ValueError, match="not one to 1 calls in this chat template"):
+    with pytest.raises(ValueError, match="does not answer 1 calls in this chat template"):
         protocol.messages(Trajectory((turn,), "max_turns"))

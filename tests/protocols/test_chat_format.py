@@ -83,7 +83,7 @@ def test_template_that_shows_only_the_first_tool_message_is_refused():
     first_only = tool_message + ' and messages[loop.index0 - 1].role != "tool"'
     tokenizer.chat_template = tokenizer.chat_template.replace(tool_message, first_only)
     tokenizer.response_template = qwen3_template
-    with pytest.raises(ValueError, match="does not show each of 2 messages behind a turn once"):
+    with pytest.raises(ValueError, match="does not show each of 2 messages after a turn exactly once"):
         ChatToolProtocol(tokenizer)
 
 

@@ -1,9 +1,9 @@
 """Advantages of TSPO: GRPO's in groups with a correct rollout, turn by turn in groups without one.
 
 GRPO gives every token of a rollout the advantage `(reward - mean) / (std + EPSILON)`, with the mean and the standard
-deviation of the rewards in its group. If all rollouts of a group are wrong, their outcomes often tie and GRPO learns
-nothing. TSPO then compares turns: turn k of a rollout against turn k of the others in its group. A near miss, a wrong
-rollout that retrieved a gold answer, earns `alpha` in the turn that retrieved it first.
+deviation of the rewards in its group. If all rollouts of a group have the same outcome, these advantages are 0. In
+groups without a correct rollout, TSPO compares turns instead: turn k of a rollout with turn k of all rollouts in its
+group. A near miss, a wrong rollout that retrieved a gold answer, earns `alpha` in the turn that retrieved it first.
 
 Shapes: N rollouts, the rollouts of a group next to each other; T turns in the longest rollout. A NaN outcome marks a
 rollout that cannot be scored. It gets no advantage and enters no mean or standard deviation.
