@@ -78,7 +78,6 @@ class ScriptArguments:
         default_factory=lambda: ["exact_match"],
         metadata={"help": "Outcome rewards.", "choices": list(REWARD_FUNCS)},
     )
-
     protocol: Literal["tags", "chat"] = field(
         default="tags", metadata={"help": "`tags` (Search-R1's) or `chat` (tool calls in the model's chat template)."}
     )
@@ -95,7 +94,7 @@ class ScriptArguments:
             raise ValueError(f"`protocol` is {self.protocol!r}. Choose 'tags' or 'chat'.")
         unknown = set(self.reward_funcs) - set(REWARD_FUNCS)  # `choices` does not check values from a file
         if unknown:
-            raise ValueError(f"`reward_funcs` holds {sorted(unknown)}. Choose among {sorted(REWARD_FUNCS)}.")
+            raise ValueError(f"`reward_funcs` contains {sorted(unknown)}. Choose among {sorted(REWARD_FUNCS)}.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"`early_stopping_patience` must be at least 1, got {self.early_stopping_patience}.")
 

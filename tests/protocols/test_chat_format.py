@@ -1,4 +1,4 @@
-"""Which tokenizers and templates can search with tool calls, and what is taken from them."""
+"""Tokenizers and chat templates that can search with tool calls, and those that are refused."""
 
 import pytest
 from trl.chat_template_utils import llama3_template, qwen3_template, qwen3_training_chat_template
