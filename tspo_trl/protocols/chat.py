@@ -165,7 +165,7 @@ class ChatToolProtocol:
         opening, *closings = self._format.tool_frame(len(action.calls))
         parts = []
         for call, closing in zip(action.calls, closings, strict=True):
-            body = call.error or "" if call.query is None else passages_text(found[call.query])
+            body = (call.error or "") if call.query is None else passages_text(found[call.query])
             parts.append(Feedback(opening, self._format.body(body), closing, retrieved=call.query is not None))
             opening = ""
         return parts
