@@ -27,8 +27,8 @@ from datasets import Dataset
 from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
-from tspo_trl import TSPOConfig, TSPOTrainer
-from tspo_trl.data.questions import load_questions
+from tspo_trl import ChatToolProtocol, SearchProtocol, TagProtocol, TSPOConfig, TSPOTrainer
+from tspo_trl.data import load_questions
 from tspo_trl.dry_run import (
     DryRunArguments,
     Launch,
@@ -38,9 +38,6 @@ from tspo_trl.dry_run import (
     planned_config,
     planned_launch,
 )
-from tspo_trl.protocols.base import SearchProtocol
-from tspo_trl.protocols.chat import ChatToolProtocol
-from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.rewards import exact_match_reward, f1_reward, format_reward
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
 from tspo_trl.trainer.callbacks import CollapseAlarm

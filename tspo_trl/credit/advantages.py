@@ -5,8 +5,7 @@ deviation of the rewards in its group. If all rollouts of a group have the same 
 groups without a correct rollout, TSPO compares turns instead: turn k of a rollout with turn k of all rollouts in its
 group. A near miss, a wrong rollout that retrieved a gold answer, earns `alpha` in the turn that retrieved it first.
 
-Shapes: N rollouts, the rollouts of a group next to each other; T turns in the longest rollout. A NaN outcome marks a
-rollout that cannot be scored. It gets no advantage and enters no mean or standard deviation.
+Shapes: N rollouts, with the rollouts of a group next to each other, and T turns in the longest rollout.
 """
 
 from functools import partial
@@ -51,14 +50,15 @@ def group_advantages(
 
     Args:
         outcomes (`torch.Tensor` of shape `(N,)`, floating point):
-            Outcome rewards, the rollouts of a group next to each other. NaN marks a rollout that cannot be scored: it
-            enters no mean or standard deviation, and its advantages are 0.
+            Outcome rewards. NaN marks a rollout that cannot be scored: it enters no mean or standard deviation, and
+            its advantages are 0.
         num_turns (`torch.Tensor` of shape `(N,)`, integer):
             Number of turns of each rollout, at least 1.
         first_hits (`torch.Tensor` of shape `(N,)`, integer):
             Zero-based turn whose evidence first contained a gold answer, -1 for never.
         group_size (`int`):
-            Number of rollouts per group. Divides `N`. A group of 1 has no baseline: its advantages are 0.
+            Number of rollouts per group. Divides `N`. The rollouts of a group are next to each other. A group of 1 has
+            no baseline: its advantages are 0.
         alpha (`float`, *optional*, defaults to `0.5`):
             Latent reward of a near miss. If advantages are divided by the group's standard deviation, `alpha` cancels
             in all-wrong groups of equal outcomes.
@@ -121,7 +121,7 @@ def group_advantages(
         absent_turns=absent_turns,
     )
 
-    if additive_credit:
+    if additive_credit:  # a variant of TSPO: advantages of the outcome plus advantages of the evidence
         # A rollout that has its evidence has nothing left to find in its last turn.
         is_compared = turns < (num_turns - (first_hits >= 0).long()).unsqueeze(1)
         evidence = has_evidence.to(torch.float32).where(is_compared & is_scorable, torch.nan)
@@ -141,6 +141,7 @@ def group_advantages(
     turn_rewards = outcomes.unsqueeze(1) + latent.unsqueeze(1) * has_evidence
     turn_advantages = turn_advantages_of(turn_rewards.where(exists & turn_level, torch.nan))
 
+    # Every group takes one of the two.
     return turn_advantages.where(turn_level, trajectory_advantages).where(exists, 0.0)
 
 
