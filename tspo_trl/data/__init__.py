@@ -1,4 +1,4 @@
-"""Data to train and evaluate on: the benchmarks, and [`SearchWorld`], a closed world made from a seed."""
+"""Training and evaluation data: the benchmarks, and [`SearchWorld`], a closed world generated from a seed."""
 
 from .benchmarks import BENCHMARKS, TRAINING_MIX, evaluation_split
 from .flashrag import load_benchmark
