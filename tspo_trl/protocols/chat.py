@@ -67,7 +67,7 @@ class ChatToolProtocol:
 
     ```python
     >>> from transformers import AutoTokenizer
-    >>> from tspo_trl.protocols.chat import ChatToolProtocol
+    >>> from tspo_trl import ChatToolProtocol
 
     >>> protocol = ChatToolProtocol(AutoTokenizer.from_pretrained("Qwen/Qwen2.5-3B-Instruct"))
     >>> protocol.parse('<tool_call>\\n{"name": "search", "arguments": {"query": "capital of France"}}\\n</tool_call>')
