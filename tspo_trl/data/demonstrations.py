@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from ..protocols.tags import TagProtocol
 from ..search.base import Retriever, SearchError
 from .searchworld import SearchWorld
-from .searchworld_tokenizer import name_tokens
+from .tokenizer import name_tokens
 
 HABITS: dict[str, str] = {
     "right": "follows every relation of the question and answers",
