@@ -6,17 +6,7 @@ from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
-<<<<<<< HEAD
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            Object from `argparse.ArgumentParser.add_subparsers`.
-    """
-=======
     """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
->>>>>>> d6b2c8a9f9dcc539ca7c603d3ffa41df35ae90e1
     parser = subparsers.add_parser(
         "data",
         help="prepare training and test questions from the benchmarks, and verify them",

@@ -33,17 +33,7 @@ class Finding:
 
 
 def add_parser(subparsers: Any) -> None:
-<<<<<<< HEAD
-    """
-    Add the subcommand.
-
-    Args:
-        subparsers:
-            Result of `argparse.ArgumentParser.add_subparsers`.
-    """
-=======
     """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
->>>>>>> d6b2c8a9f9dcc539ca7c603d3ffa41df35ae90e1
     parser = subparsers.add_parser(
         "doctor",
         help="check Java, GPU, versions, indexes and servers, and print what to fix",

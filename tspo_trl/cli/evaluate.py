@@ -4,29 +4,15 @@ import argparse
 from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin
 
-<<<<<<< HEAD
 from ..evaluation.arguments import AgentArguments
-from .retrievers import add_retriever_arguments, retriever_arguments
-=======
 from .arguments import add_retriever_arguments, retriever_arguments
->>>>>>> d6b2c8a9f9dcc539ca7c603d3ffa41df35ae90e1
 
 _FLAGS = {"search_top_k": "--top-k"}
 _METAVARS = {"tokenizer": "MODEL", "chat_template_kwargs": "JSON", "base_url": "URL"}
 
 
 def add_parser(subparsers: Any) -> None:
-<<<<<<< HEAD
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            Object from `argparse.ArgumentParser.add_subparsers`.
-    """
-=======
     """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
->>>>>>> d6b2c8a9f9dcc539ca7c603d3ffa41df35ae90e1
     parser = subparsers.add_parser(
         "evaluate",
         help="answer question sets with greedy rollouts, and write the table",

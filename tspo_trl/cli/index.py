@@ -10,17 +10,7 @@ _DENSE_OPTIONS = ("encoder", *_ENCODER_OPTIONS, *_INDEX_OPTIONS)
 
 
 def add_parser(subparsers: Any) -> None:
-<<<<<<< HEAD
-    """
-    Add the subcommand.
-
-    Args:
-        subparsers:
-            Result of `argparse.ArgumentParser.add_subparsers`.
-    """
-=======
     """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
->>>>>>> d6b2c8a9f9dcc539ca7c603d3ffa41df35ae90e1
     parser = subparsers.add_parser(
         "index",
         help="build a Lucene or dense index from a corpus of JSON lines",
