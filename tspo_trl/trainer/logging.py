@@ -64,7 +64,7 @@ class LoggingTrainer(ResumableTrainer):
         self._append_metrics(mode, search_metrics(gather_object([statistics])))
 
     def _correct_length_metrics(self) -> None:
-        """TRL counts a completion without end-of-sequence token as clipped. A search rollout is clipped by its budget."""
+        """TRL counts completions without an end-of-sequence token as clipped. Count those that ran out of budget."""
         is_clipped = self._tensor([one.end_reason == "max_length" for one in self._trajectories])
         lengths = self._tensor([float(one.num_tokens) for one in self._trajectories])
         for name, value in length_metrics(*self.accelerator.gather((lengths, is_clipped))).items():
@@ -146,7 +146,7 @@ class LoggingTrainer(ResumableTrainer):
         print_prompt_completions_sample(*table, self.state.global_step, num_samples, extra=extra)
 
     def _log_turns(self, mode: str, columns: dict[str, pd.Series]) -> None:
-        """Log the table of turns to the trackers that get TRL's table of completions, and both tables to TensorBoard."""
+        """Log the table of turns to the trackers of TRL's table of completions, and both tables to TensorBoard."""
         turns = self._turn_tables.turns(mode, self.state.global_step)
         if turns.empty:
             return
