@@ -99,7 +99,7 @@ class _Watch:
         return value
 
     def _compare_with_the_run(self, value: float) -> None:
-        """Raise the threshold to `times_mean` times the first mean of `patience` values, for a minimum the best mean."""
+        """Raise the threshold to `times_mean` times the first mean of `patience` values, a minimum to the best."""
         is_first = len(self.recent) < self.patience
         if not is_first:
             self.recent.popleft()
@@ -113,9 +113,9 @@ class CollapseAlarm(TrainerCallback):
     """
     Warns when a policy collapses, and can stop the run.
 
-    An alarm means that a value was past its threshold for `patience` log entries in a row, also at the beginning of the
-    run. It repeats only after the value has recovered. Missing values and NaN neither count nor interrupt. Evaluations
-    do not count. A run without a retriever is watched by the few metrics that it logs.
+    An alarm means that a value was past its threshold for `patience` log entries in a row, even at the beginning of
+    the run. It repeats only after the value has recovered. Missing values and NaN neither count nor interrupt.
+    Evaluations do not count. A run without a retriever is watched by the few metrics that it logs.
 
     Example:
 
