@@ -39,7 +39,7 @@ def encode_feedbacks(
             length.
 
     Returns:
-        `list[tuple[list[int], list[Feedback]]]`: for each feedback its token ids, empty if the text around the bodies does
+        `list[tuple[list[int], list[Feedback]]]`: token ids of each feedback, empty if the text around the bodies does
         not fit, and its parts with the cut bodies.
     """
     texts = ["".join(part.text for part in parts) for parts in feedbacks]

@@ -53,33 +53,13 @@ def is_complete(checkpoint: str | PathLike) -> bool:
         `bool`: whether its last file is complete. That is the trainer's state, or with `use_adaptive_entropy` the
         state of the entropy coefficient.
     """
-    entropy_state = Path(checkpoint) / ENTROPY_STATE_NAME
+    trainer_state, entropy_state = Path(checkpoint) / TRAINER_STATE_NAME, Path(checkpoint) / ENTROPY_STATE_NAME
     try:
-        read_trainer_state(checkpoint)
-        if entropy_state.exists():
-            json.loads(entropy_state.read_text(encoding="utf-8"))
+        for path in [trainer_state, *([entropy_state] if entropy_state.exists() else [])]:
+            json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return True
-
-
-def read_trainer_state(checkpoint: str | PathLike) -> dict[str, Any]:
-    """
-    Read the trainer's state from a checkpoint.
-
-    Args:
-        checkpoint (`str` or `os.PathLike`):
-            Folder of the checkpoint.
-
-    Returns:
-        `dict`
-
-    Raises:
-        OSError: The state is missing.
-        ValueError: The state is cut off.
-    """
-    state: dict[str, Any] = json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    return state
 
 
 def _checkpoints(output_dir: str | PathLike) -> list[Path]:
