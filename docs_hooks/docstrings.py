@@ -1,11 +1,14 @@
 """Griffe extension that converts docstrings in Hugging Face's format to Markdown for mkdocstrings.
 
 `Args:`, `Returns:` and `Raises:` with their indented items become definition lists and bullet points. Cross references
-(a name in backticks and brackets) become links to the API pages, or code if the name belongs to another package.
+(a name in backticks and brackets) become links to the API pages, or code if the name belongs to another package. A
+dataclass of options, whose fields have a `help` text, gets its parameters from these texts.
 """
 
 import re
+from dataclasses import MISSING, fields, is_dataclass
 from html import escape
+from importlib import import_module
 from itertools import takewhile
 from textwrap import dedent, indent
 from typing import Any
@@ -22,6 +25,7 @@ TITLES = {
 }
 _HEADING = re.compile(rf"({'|'.join(TITLES)}):$")
 _ITEM = re.compile(r"(?P<name>\*{0,2}\w+(?:, \w+)*)(?: \((?P<type>.*)\))?:$")
+_TYPE = re.compile(r"`|\[`|As |[A-Z]\w+(Error|Warning)\b")
 _REFERENCE = re.compile(r"\[`(~?)([\w.]+)`\]")
 _CALLOUT = re.compile(r"^> \[!(\w+)\]\n((?:>.*\n?)*)", re.MULTILINE)
 
@@ -35,7 +39,8 @@ class HuggingFaceDocstrings(griffe.Extension):
 
     def _rewrite(self, obj: griffe.Object, loader: griffe.GriffeLoader) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = _with_links(to_markdown(obj.docstring.value), obj, loader)
+            docstring = obj.docstring.value + (_options(obj) if obj.is_class else "")
+            obj.docstring.value = _with_links(to_markdown(docstring), obj, loader)
         for member in obj.members.values():
             if not member.is_alias:
                 self._rewrite(member, loader)
@@ -65,11 +70,25 @@ def to_markdown(docstring: str) -> str:
     return "\n\n".join(parts)
 
 
+def _options(obj: griffe.Object) -> str:
+    """The parameters of a dataclass whose docstring does not list them, from the `help` texts of its fields."""
+    if "dataclass" not in obj.labels or re.search(r"^(Args|Parameters):$", obj.docstring.value, re.MULTILINE):
+        return ""
+    cls = getattr(import_module(obj.module.path), obj.name)
+    options = [option for option in fields(cls) if "help" in option.metadata] if is_dataclass(cls) else []
+    items = []
+    for option in options:
+        optional = "" if option.default is MISSING else f", *optional*, defaults to `{option.default!r}`"
+        kind = f"`{obj.members[option.name].annotation}`{optional}"
+        items.append(f"    {option.name} ({kind}):\n        {option.metadata['help']}")
+    return "\n\nArgs:\n" + "\n".join(items) if items else ""
+
+
 def _section(name: str, body: str) -> str:
     title = f"**{TITLES[name]}**"
     if name in ("Args", "Parameters", "Attributes"):
         return f"{title}\n\n{_definitions(body)}"
-    items = "\n".join(f"- {_joined(item)}" for item in _items(body))
+    items = "\n".join(f"- {_joined(item)}" for item in _typed_items(body))
     return f"{title}\n\n{items if name in ('Returns', 'Raises') else body}".rstrip()
 
 
@@ -81,6 +100,17 @@ def _items(body: str) -> list[str]:
             items[-1] += f"\n{line}"
         else:
             items.append(line)
+    return items
+
+
+def _typed_items(body: str) -> list[str]:
+    """Split a section into its items, which begin with a type. Other lines continue the item before them."""
+    items: list[str] = []
+    for item in _items(body):
+        if items and not _TYPE.match(item):
+            items[-1] += f"\n{item}"
+        else:
+            items.append(item)
     return items
 
 

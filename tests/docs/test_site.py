@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from html import unescape
 from typing import Literal, get_origin
 
@@ -14,6 +15,7 @@ import pytest
 
 from tspo_trl import TSPOConfig
 from tspo_trl.cli.main import COMMANDS
+from tspo_trl.search.arguments import RetrieverArguments
 
 from .markdown_blocks import ROOT, read_blocks
 
@@ -98,6 +100,11 @@ def test_command_line_page_has_every_option_of_a_command(site, command):
     assert set(re.findall(r"--[\w-]+", help_text)) <= set(re.findall(r"--[\w-]+", text))
 
 
+def test_reference_of_an_options_dataclass_has_the_help_of_every_field(site):
+    text = unescape(re.sub(r"<[^>]+>", "", html(site, "reference", "search.html")))
+    assert all(field.metadata["help"] in text for field in fields(RetrieverArguments))
+
+
 def test_docstrings_of_all_modules_are_read_to_their_end(docstring_markdown):
     """The Markdown contains no item of an argument list in its source form."""
     left = []
@@ -124,14 +131,14 @@ def test_docstring_in_hugging_faces_form_becomes_markdown(docstring_markdown):
         "Search.\n\nArgs:\n    > What to search\n\n"
         "    queries (sequence of `str`):\n        Any text,\n        even none.\n"
         "    k (`int`, *optional*, defaults to `3`):\n        How many.\n\n"
-        "Returns:\n    `list`:\n        Passages.\n\n"
+        "Returns:\n    `list`: passages,\n    best first.\n\n"
         "Raises:\n    ValueError: `k` is 0.\n\nExample:\n\n```python\nsearch()\n```"
     )
     assert docstring_markdown(docstring) == (
         "Search.\n\n**Parameters**\n\n*What to search*\n\n"
         "`queries` (sequence of `str`)\n:   Any text,\n    even none.\n\n"
         "`k` (`int`, *optional*, defaults to `3`)\n:   How many.\n\n"
-        "**Returns**\n\n- `list`: Passages.\n\n**Raises**\n\n- `ValueError`: `k` is 0.\n\n"
+        "**Returns**\n\n- `list`: passages, best first.\n\n**Raises**\n\n- `ValueError`: `k` is 0.\n\n"
         "**Example**\n\n```python\nsearch()\n```"
     )
 
