@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tspo_trl.dry_run import Report
+from tspo_trl.dry_run.checks import longest_prompt
 from tspo_trl.dry_run.launch import Launch
-from tspo_trl.dry_run.model_checks import longest_prompt
 from tspo_trl.protocols.chat import ChatToolProtocol
 from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.rollout.prompts import row_prompt

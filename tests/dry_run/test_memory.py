@@ -11,6 +11,7 @@ from tspo_trl.dry_run.memory import (
     TILE_TOKENS,
     TILE_VOCABULARY,
     MemoryEstimate,
+    ModelShape,
     Precision,
     activation_bytes,
     cached_tokens,
@@ -19,11 +20,11 @@ from tspo_trl.dry_run.memory import (
     generation_bytes,
     gradient_bytes,
     head_bytes,
+    model_shape,
     optimizer_bytes,
     reference_bytes,
     weight_bytes,
 )
-from tspo_trl.dry_run.model_shape import ModelShape, model_shape
 
 from .qwen_shapes import QWEN2_5_3B, QWEN2_5_7B
 
