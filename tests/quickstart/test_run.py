@@ -60,7 +60,7 @@ def test_finished_run_is_reported_and_left_alone(finished):
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     again, printed = run(output)
     assert again == report
-    assert "holds a finished run" in printed
+    assert "contains a finished run" in printed
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 

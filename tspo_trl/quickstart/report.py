@@ -1,4 +1,4 @@
-"""What is left of a quickstart run: the report, the learning curve, and one trajectory before and after."""
+"""Results of a quickstart run: summary, learning curve, and one trajectory before and after training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +23,9 @@ def plot_learning_curve(log_history: Sequence[dict[str, Any]], report: dict[str,
 
     Args:
         log_history (sequence of `dict`):
-            The trainer's log.
+            Log of the trainer.
         report (`dict`):
-            With `exact_match_before` and `exact_match_after`, the held-out exact match.
+            Report of the run, with the held-out `exact_match_before` and `exact_match_after`.
         path (`Path`):
             PNG file to write.
     """
@@ -47,13 +47,13 @@ def plot_learning_curve(log_history: Sequence[dict[str, Any]], report: dict[str,
 
 def solved_pair(before: Path, after: Path) -> tuple[dict, dict] | None:
     """
-    A question that was answered wrongly before and rightly after, best a near miss that became a success.
+    Find a question that the policy answered wrongly before training and correctly after. Near misses come first.
 
     Args:
         before (`Path`):
             Trajectory file of the evaluation before training.
         after (`Path`):
-            The same after.
+            Trajectory file of the evaluation after training.
 
     Returns:
         `tuple[dict, dict]` or `None`: two trajectory records of one question.
@@ -70,11 +70,11 @@ def print_trajectory(console: Console, title: str, record: dict[str, Any]) -> No
 
     Args:
         console (`rich.console.Console`):
-            Where to print.
+            Console to print to.
         title (`str`):
             Heading.
         record (`dict`):
-            A line of a trajectory file.
+            Line of a trajectory file.
     """
     console.print(Text(title, style="bold"))
     console.print(Text(f"  {record['question']}  (gold: {', '.join(record['golden_answers'])})"))
@@ -92,15 +92,15 @@ def print_trajectory(console: Console, title: str, record: dict[str, Any]) -> No
 
 def print_summary(console: Console, report: dict[str, Any], output: Path) -> None:
     """
-    Print what training changed.
+    Print the metrics before and after training.
 
     Args:
         console (`rich.console.Console`):
-            Where to print.
+            Console to print to.
         report (`dict`):
-            The report.
+            Report of the run.
         output (`Path`):
-            The run's folder.
+            Folder of the run.
     """
     console.print(
         f"{report['method'].upper()}, {report['steps']} steps, {report['num_test_questions']} held-out questions, "
