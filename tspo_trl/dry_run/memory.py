@@ -280,27 +280,16 @@ def estimate_memory(
     Estimate the memory of one GPU.
 
     Args:
-        shape ([`ModelShape`]):
-            Sizes of the model.
-        launch ([`Launch`]):
-            Processes of the run.
-        precision ([`Precision`]):
-            Number format of the weights.
+        shape ([`ModelShape`]), launch ([`Launch`]), precision ([`Precision`]):
+            The model and the processes of the run.
         tokens (`int`):
             Tokens of a micro-batch: rows times the length of the longest prompt plus completion.
-        checkpointing (`bool`):
-            Whether gradient checkpointing is on.
-        has_reference (`bool`):
-            Whether there is a reference model (`beta` > 0).
-        vllm (`float`, *optional*, defaults to `0.0`):
-            vLLM's share of this GPU, in bytes.
-        vllm_sleeps (`bool`, *optional*, defaults to `False`):
-            Whether vLLM returns its share while the policy learns.
-        generation_tokens (`int`, *optional*, defaults to `0`):
+        checkpointing, has_reference (`bool`):
+            Whether there are gradient checkpointing and a reference model (`beta` > 0).
+        vllm (`float`), vllm_sleeps (`bool`):
+            See [`MemoryEstimate`].
+        generation_tokens (`int`):
             Tokens of all rollouts that a process generates at once with Transformers; 0 with vLLM.
-
-    Returns:
-        [`MemoryEstimate`]
     """
     # Under autocast the sums between layers keep the weights' 32 bits.
     value_bytes = 4 if launch.strategy in ("single", "ddp") and precision.dtype_bytes == 4 else 2
