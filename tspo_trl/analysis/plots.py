@@ -14,18 +14,7 @@ _COLORS = ("tab:red", "tab:orange", "tab:green", "tab:blue")
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """
-    Check that the plots can be written.
-
-    Args:
-        folder (`Path`):
-            Folder of the plots.
-        overwrite (`bool`):
-            Whether existing plots may be replaced.
-
-    Raises:
-        `FileExistsError`: If a plot exists and may not be replaced, or `folder` is a file.
-    """
+    """Raise `FileExistsError` if `folder` is a file, or if it has plots and `overwrite` is `False`."""
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Choose another folder for the plots.")
     existing = [name for name in NAMES if (folder / name).exists()]
@@ -37,12 +26,13 @@ def save_plots(analysis: dict[str, Any], folder: Path) -> list[Path]:
     """
     Draw the kinds of trajectory, the first occurrences and, if steps are recorded, the kinds by training step.
 
+    Existing plots are replaced, or removed if this analysis does not draw them.
+
     Args:
         analysis (`dict`):
             Result of [`~tspo_trl.analysis.analyze`].
         folder (`Path`):
-            Folder of the plots, created if it is missing. Existing plots are replaced, or removed if this analysis
-            does not draw them.
+            Folder of the plots, created if it is missing.
 
     Returns:
         `list[Path]`: the files written.
@@ -77,7 +67,7 @@ def _first_occurrence_figure(analysis: dict[str, Any]) -> Figure:
     axes = figure.subplots()
     bars = axes.bar(list(counts), list(counts.values()), color=["tab:blue"] * (len(counts) - 1) + ["tab:gray"])
     axes.bar_label(bars)
-    axes.set(xlabel="turn whose evidence first holds a gold answer", ylabel="rollouts")
+    axes.set(xlabel="turn whose evidence first contains a gold answer", ylabel="rollouts")
     return figure
 
 

@@ -11,15 +11,7 @@ from .statistics import KIND_LABELS, KINDS
 
 
 def print_report(console: Console, analysis: dict[str, Any]) -> None:
-    """
-    Print an analysis.
-
-    Args:
-        console (`rich.console.Console`):
-            Console to print to.
-        analysis (`dict`):
-            Result of [`~tspo_trl.analysis.analyze`].
-    """
+    """Print the result of [`~tspo_trl.analysis.analyze`] as tables."""
     table = Table(show_header=False)
     table.add_column(overflow="fold")
     table.add_column(justify="right", overflow="fold")

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..answers import Match, contains_answer, exact_match
+from ..answers import contains_answer, exact_match
 from ..credit import first_occurrence
+from .options import ViewOptions
 from .reading import Record
 
 # Tags around feedback in Search-R1, in chat templates (Qwen, Nemotron; LFM2; Llama 3) and in R1-Searcher.
@@ -20,33 +21,6 @@ FEEDBACK_TAGS = (
     "<|begin_of_documents|>",
     "<|end_of_documents|>",
 )
-
-
-@dataclass(frozen=True)
-class ViewOptions:
-    """
-    Definitions of correct rollouts and of evidence, for files that record neither.
-
-    Args:
-        success_threshold (`float`, *optional*, defaults to `1.0`):
-            Minimum outcome reward of a correct rollout.
-        match (`str`, *optional*, defaults to `"token"`):
-            How to find gold answers in evidence: `"token"` or `"substring"`, see
-            [`~tspo_trl.answers.contains_answer`].
-        match_boolean_answers (`bool`, *optional*, defaults to `False`):
-            If `True`, gold answers that are only *yes*, *no* or *noanswer* can match.
-
-    Raises:
-        ValueError: `success_threshold` is NaN.
-    """
-
-    success_threshold: float = 1.0
-    match: Match = "token"
-    match_boolean_answers: bool = False
-
-    def __post_init__(self) -> None:
-        if math.isnan(self.success_threshold):
-            raise ValueError("success_threshold must be a number, got nan.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +90,7 @@ def summarize(record: Record, group: int, options: ViewOptions) -> Rollout:
             The line.
         group (`int`):
             Number of its group, or -1 if it has none.
-        options ([`ViewOptions`]):
+        options ([`~tspo_trl.viewer.ViewOptions`]):
             Definitions of correct rollouts and of evidence.
 
     Returns:

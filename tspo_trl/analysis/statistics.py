@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..answers import Match
 from ..credit import trajectory_kinds
+from .options import ViewOptions
 from .reading import read_trajectories, series_name, trajectory_files
-from .rollouts import Rollout, ViewOptions, summarize
+from .rollouts import Rollout, summarize
 from .signal import learning_signal, mean, share
 
 KINDS = ("complete_failure", "near_miss", "complete_success", "success_without_retrieval")
@@ -33,13 +34,8 @@ def analyze(
     Args:
         paths (`str`, `os.PathLike` or sequence of them):
             Trajectory files, or folders of them: a run's `trajectories/`, or the folder of the run.
-        success_threshold (`float`, *optional*, defaults to `1.0`):
-            Minimum outcome reward of a correct rollout.
-        match (`str`, *optional*, defaults to `"token"`):
-            How to find gold answers in evidence: `"token"` or `"substring"`, see
-            [`~tspo_trl.answers.contains_answer`].
-        match_boolean_answers (`bool`, *optional*, defaults to `False`):
-            If `True`, gold answers that are only *yes*, *no* or *noanswer* can match.
+        success_threshold, match, match_boolean_answers (*optional*):
+            See [`~tspo_trl.viewer.ViewOptions`].
 
     Returns:
         `dict`: JSON values over all files. With several files, `files` has the same values for each path.
@@ -78,18 +74,7 @@ def _read(path: Path, groups: dict[Hashable, int], options: ViewOptions) -> list
 
 
 def statistics(files: Mapping[Path, Sequence[Rollout]], success_threshold: float) -> dict[str, Any]:
-    """
-    Compute the statistics of rollouts.
-
-    Args:
-        files (mapping from `Path` to sequences of [`~tspo_trl.analysis.rollouts.Rollout`]):
-            Rollouts of each file.
-        success_threshold (`float`):
-            Minimum outcome reward of a correct rollout.
-
-    Returns:
-        `dict`: JSON values over all files; `None` for a mean or share of nothing.
-    """
+    """Return the statistics of the rollouts of all `files` as JSON values. A mean or share of nothing is `None`."""
     rollouts = [rollout for one in files.values() for rollout in one]
     kinds = _kinds(rollouts, success_threshold)
     return {

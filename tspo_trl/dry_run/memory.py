@@ -71,18 +71,7 @@ class ModelShape:
 
 
 def model_shape(config: PretrainedConfig, peft_config: PeftConfig | None = None) -> ModelShape:
-    """
-    Measure a model on the meta device, where weights take no memory and have no values.
-
-    Args:
-        config ([`~transformers.PretrainedConfig`]):
-            Configuration of the model.
-        peft_config ([`~peft.PeftConfig`], *optional*):
-            Configuration of its adapters.
-
-    Returns:
-        [`ModelShape`]
-    """
+    """Measure a model with its adapters on the meta device, where weights take no memory and have no values."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
@@ -280,15 +269,15 @@ def estimate_memory(
     Estimate the memory of one GPU.
 
     Args:
-        shape ([`ModelShape`]), launch ([`Launch`]), precision ([`Precision`]):
-            The model and the processes of the run.
         tokens (`int`):
             Tokens of a micro-batch: rows times the length of the longest prompt plus completion.
-        checkpointing, has_reference (`bool`):
-            Whether there are gradient checkpointing and a reference model (`beta` > 0).
-        vllm (`float`), vllm_sleeps (`bool`):
+        checkpointing (`bool`):
+            Whether gradient checkpointing is on.
+        has_reference (`bool`):
+            Whether there is a reference model (`beta` > 0).
+        vllm, vllm_sleeps (*optional*):
             See [`MemoryEstimate`].
-        generation_tokens (`int`):
+        generation_tokens (`int`, *optional*, defaults to `0`):
             Tokens of all rollouts that a process generates at once with Transformers; 0 with vLLM.
     """
     # Under autocast the sums between layers keep the weights' 32 bits.

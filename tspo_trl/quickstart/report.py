@@ -18,17 +18,7 @@ CURVES = {
 
 
 def plot_learning_curve(log_history: Sequence[dict[str, Any]], report: dict[str, Any], path: Path) -> None:
-    """
-    Draw the learning curve.
-
-    Args:
-        log_history (sequence of `dict`):
-            Log of the trainer.
-        report (`dict`):
-            Report of the run, with the held-out `exact_match_before` and `exact_match_after`.
-        path (`Path`):
-            PNG file to write.
-    """
+    """Draw the trainer's log and the held-out exact match of the report as a PNG file."""
     from matplotlib.figure import Figure
 
     rows = [row for row in log_history if "tspo/near_miss" in row]
@@ -65,17 +55,7 @@ def solved_pair(before: Path, after: Path) -> tuple[dict, dict] | None:
 
 
 def print_trajectory(console: Console, title: str, record: dict[str, Any]) -> None:
-    """
-    Print a trajectory turn by turn with its credit.
-
-    Args:
-        console (`rich.console.Console`):
-            Console to print to.
-        title (`str`):
-            Heading.
-        record (`dict`):
-            Line of a trajectory file.
-    """
+    """Print a line of a trajectory file turn by turn with its credit."""
     console.print(Text(title, style="bold"))
     console.print(Text(f"  {record['question']}  (gold: {', '.join(record['golden_answers'])})"))
     for number, turn in enumerate(record["turns"]):
@@ -91,17 +71,7 @@ def print_trajectory(console: Console, title: str, record: dict[str, Any]) -> No
 
 
 def print_summary(console: Console, report: dict[str, Any], output: Path) -> None:
-    """
-    Print the metrics before and after training.
-
-    Args:
-        console (`rich.console.Console`):
-            Console to print to.
-        report (`dict`):
-            Report of the run.
-        output (`Path`):
-            Folder of the run.
-    """
+    """Print the metrics before and after training."""
     console.print(
         f"{report['method'].upper()}, {report['steps']} steps, {report['num_test_questions']} held-out questions, "
         f"{report['seconds']:.0f} s"

@@ -1,6 +1,6 @@
 """Shows trajectory files as one HTML file, as a local page and in the console."""
 
-from ..analysis.rollouts import ViewOptions
+from ..analysis.options import ViewOptions
 from .page import write_report
 from .report import make_report
 

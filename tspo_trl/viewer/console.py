@@ -1,4 +1,4 @@
-"""Prints the report: the overview, the groups, and a group turn by turn.
+"""Prints a report of [`~tspo_trl.viewer.make_report`]: the overview, the groups, and a group turn by turn.
 
 Texts of trajectories are printed literally. Rich reads no markup in them, and characters that control a terminal or
 the direction of writing are shown as escapes.
@@ -26,15 +26,7 @@ _GOLD = "bold black on yellow"
 
 
 def print_overview(console: Console, report: dict[str, Any]) -> None:
-    """
-    Print outcomes, kinds of trajectory and signal by step.
-
-    Args:
-        console (`rich.console.Console`):
-            Console to print to.
-        report (`dict`):
-            Result of [`~tspo_trl.viewer.make_report`].
-    """
+    """Print outcomes, kinds of trajectory and signal by step."""
     steps = report["steps"]
     console.print(Text(f"{report['n']:,} trajectories in {sum(entry['groups'] for entry in steps):,} groups"))
     shown = _spread(steps)
@@ -49,15 +41,7 @@ def print_overview(console: Console, report: dict[str, Any]) -> None:
 
 
 def print_groups(console: Console, report: dict[str, Any]) -> None:
-    """
-    Print a table of the groups with their numbers for [`print_group`].
-
-    Args:
-        console (`rich.console.Console`):
-            Console to print to.
-        report (`dict`):
-            Result of [`~tspo_trl.viewer.make_report`].
-    """
+    """Print a table of the groups with their numbers for [`print_group`]."""
     if report["kept"] < report["n"]:
         console.print(Text(f"Groups of {report['kept']:,} of the trajectories, spread evenly:"))
     table = Table(box=box.SIMPLE)
@@ -73,20 +57,7 @@ def print_groups(console: Console, report: dict[str, Any]) -> None:
 
 
 def print_group(console: Console, report: dict[str, Any], place: int) -> None:
-    """
-    Print the rollouts of a group turn by turn, with their credit.
-
-    Args:
-        console (`rich.console.Console`):
-            Console to print to.
-        report (`dict`):
-            Result of [`~tspo_trl.viewer.make_report`].
-        place (`int`):
-            Number of the group, from 0, see [`print_groups`].
-
-    Raises:
-        ValueError: There is no such group.
-    """
+    """Print the rollouts of the group number `place` turn by turn. Raise `ValueError` if there is no such group."""
     groups = report["groups"]
     if not 0 <= place < len(groups):
         raise ValueError(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..analysis.rollouts import ViewOptions
+from ..analysis.options import ViewOptions
 from .highlights import answer_spans, cut
 
 # The heading of a passage in `protocols.passages.passages_text`. Most titles are in quotation marks.

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
+from ..analysis.options import ViewOptions
 from ..analysis.reading import Record, read_trajectories, series_name
-from ..analysis.rollouts import Rollout, ViewOptions, summarize
+from ..analysis.rollouts import Rollout, summarize
 from ..credit import group_advantages, names_of_kinds, turn_rewards
 from ..credit.advantages import SIGNAL
 
@@ -101,7 +102,7 @@ def load_groups(path: Path, series: str, options: ViewOptions) -> list[Group]:
             Trajectory file.
         series (`str`):
             Name of its series, see [`series_names`].
-        options ([`ViewOptions`]):
+        options ([`~tspo_trl.viewer.ViewOptions`]):
             Definitions of correct rollouts and of evidence.
 
     Returns:

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from ..analysis.rollouts import ViewOptions
+from ..analysis.options import ViewOptions
 from .report import LIMIT, make_report
 
 MARK = '<meta name="generator" content="tspo-trl view">'
@@ -94,18 +94,7 @@ def _is_report(path: Path) -> bool:
 
 
 def render_page(report: dict[str, Any], title: str) -> str:
-    """
-    Return a report as HTML.
-
-    Args:
-        report (`dict`):
-            Result of [`~tspo_trl.viewer.make_report`].
-        title (`str`):
-            Title of the page.
-
-    Returns:
-        `str`
-    """
+    """Return a report of [`~tspo_trl.viewer.make_report`] as HTML."""
     style = _static("report.css")
     script = f"(() => {{\n{_READ_REPORT}\n{''.join(map(_static, _SCRIPTS))}}})();"
     return Template(_static("report.html")).substitute(

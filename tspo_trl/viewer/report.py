@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..analysis.options import ViewOptions
 from ..analysis.reading import trajectory_files
-from ..analysis.rollouts import ViewOptions
 from ..analysis.signal import learning_signal, mean, share
 from ..analysis.statistics import KIND_LABELS, KINDS
 from .evidence import passages
@@ -54,17 +54,12 @@ def make_report(
             their groups is kept.
 
     Returns:
-        `dict`: JSON values.
-
-        - `n`: number of trajectories
-        - `kept`: number of trajectories in `groups`
-        - `steps`: an entry for each series and step with `n` and `groups`, the mean `outcome`, the shares of the four
-          kinds among scorable rollouts, `all_wrong` (a share of the groups), `with_signal` and `with_signal_grpo`
-          (shares of the groups of more than one), and `turns` and `searches` per rollout; `None` for a mean or share
-          of nothing
-        - `groups`: the groups with their rollouts and turns. The `evidence` of a turn is an index into `evidences`.
-        - `evidences`: the passages of each evidence
-        - `labels`: texts for kinds, reasons for ending and computed credit
+        `dict`: JSON values. `n` counts the trajectories, `kept` those in `groups`. `steps` has an entry for each
+        series and step: `n` and `groups`, the mean `outcome`, the shares of the four kinds among scorable rollouts,
+        `all_wrong` (share of the groups), `with_signal` and `with_signal_grpo` (shares of the groups of more than
+        one), and `turns` and `searches` per rollout. A mean or share of nothing is `None`. `groups` has the groups
+        with their rollouts and turns. The `evidence` of a turn is an index into `evidences`. `labels` has texts for
+        kinds, reasons for ending and computed credit.
 
     Raises:
         FileNotFoundError: A path does not exist, or a folder has no trajectory file.

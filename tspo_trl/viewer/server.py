@@ -8,8 +8,8 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..analysis.options import ViewOptions
 from ..analysis.reading import trajectory_files
-from ..analysis.rollouts import ViewOptions
 from .page import default_title, render_page
 from .report import LIMIT, make_report
 
@@ -49,19 +49,13 @@ class LivePage:
 
 def make_server(html: Callable[[], str], port: int) -> ThreadingHTTPServer:
     """
-    Make a server of one page that only this machine can reach.
+    Make a server for the page that `html` returns. It listens on 127.0.0.1, so only this machine can reach it.
 
     Args:
         html (callable):
             Returns the page.
         port (`int`):
-            Port to listen on, 0 for a free one.
-
-    Returns:
-        `ThreadingHTTPServer`: listening on 127.0.0.1. Call `serve_forever`.
-
-    Raises:
-        OSError: The port is in use.
+            Port to listen on, 0 for a free one. A port in use raises `OSError`.
     """
 
     class Handler(BaseHTTPRequestHandler):
