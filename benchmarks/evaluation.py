@@ -1,13 +1,13 @@
-"""`tspo-trl evaluate` on real multi-hop questions through an endpoint, without a model: what search alone gives.
+"""`tspo-trl evaluate` on real multi-hop questions through an endpoint with a policy of a few rules, without a model.
 
     python benchmarks/evaluation.py --data DATA --index BM25_INDEX --dense DENSE_INDEX --encoder MODEL
 
-`DATA` is a folder of `NAME.jsonl` files of questions with `golden_answers`, and `corpus.jsonl`: the tokenizer that
-counts budgets is trained on it. The policy of `scripted_policy.py` is served in a process of its own and evaluated
-with BM25, dense and hybrid search. It is no baseline for a model: it shows that the whole path works, and how fast.
+`DATA` is a folder with question files `NAME.jsonl`, which have `golden_answers`, and `corpus.jsonl`, on which the
+tokenizer that counts budgets is trained. The policy of `scripted_policy.py` is served by a separate process and
+evaluated with BM25, dense and hybrid search. It is not a baseline for a model. It shows that the whole path works, and
+how fast it is.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe_machine
-from retrieval import server
+from retrieval import local_retrievers, make_parser, server
 from scripted_policy import MODEL
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -34,7 +34,7 @@ SCORES = {"EM": "exact_match", "F1": "f1", "cover-EM": "cover_exact_match", "rec
 
 
 def make_tokenizer(corpus: Path, folder: Path) -> None:
-    """Train a byte-level BPE on the first passages, and save it."""
+    """Train a byte-level BPE tokenizer on the first passages and save it."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -50,7 +50,7 @@ def make_tokenizer(corpus: Path, folder: Path) -> None:
 
 
 def evaluate(arguments: RetrieverArguments, agent_arguments: AgentArguments, files: list[Path], output: Path) -> dict:
-    """The report of one retriever, with the seconds that it took."""
+    """Evaluate with one retriever. Return the report with the time in seconds."""
     questions = load_question_files(files)
     retriever = open_retriever(arguments)
     agent = open_agent(agent_arguments, retriever)
@@ -61,7 +61,7 @@ def evaluate(arguments: RetrieverArguments, agent_arguments: AgentArguments, fil
 
 
 def print_table(reports: dict[str, dict[str, Any]]) -> None:
-    """A Markdown table, a row for each retriever and score."""
+    """Print a Markdown table with a row for each retriever and score."""
     names = list(next(iter(reports.values()))["datasets"])
     print(f"\n| retriever | score | {' | '.join(names)} | average |\n|---|---|{'---|' * (len(names) + 1)}")
     for retriever, report in reports.items():
@@ -75,7 +75,7 @@ def print_table(reports: dict[str, dict[str, Any]]) -> None:
 
 
 def figures(report: dict[str, Any]) -> dict[str, Any]:
-    """What of a report is kept: numbers of questions, seconds, and means."""
+    """Numbers of questions, seconds and means of a report."""
     rows = {**report["datasets"], "average": report["macro"]}
     means = {name: {title: row[score]["mean"] for title, score in SCORES.items()} for name, row in rows.items()}
     return {"questions": report["questions"], "missing": report["missing"], "seconds": report["seconds"], **means}
@@ -83,22 +83,16 @@ def figures(report: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Serve the policy, evaluate it with each retriever, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of question files and the corpus")
-    parser.add_argument("--index", required=True, help="Lucene index")
-    parser.add_argument("--dense", required=True, help="FAISS index")
-    parser.add_argument("--encoder", required=True, help="model of the dense index")
-    parser.add_argument("--api", choices=("completions", "chat"), default="completions", help="of the endpoint")
-    parser.add_argument("--output", type=Path, help="keep the folders of the evaluations here")
-    parser.add_argument("--json", type=Path, help="write the values there, too")
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--api",
+        choices=("completions", "chat"),
+        default="completions",
+        help="API of the endpoint (default: %(default)s)",
+    )
+    parser.add_argument("--output", type=Path, help="folder for the evaluations. It is kept")
     args = parser.parse_args()
 
-    dense = {"index": args.index, "dense": args.dense, "encoder": args.encoder}
-    retrievers = {
-        "BM25": RetrieverArguments(index=args.index),
-        "dense": RetrieverArguments(**dense),
-        "hybrid": RetrieverArguments(**dense, hybrid=True),
-    }
     machine = describe_machine()
     files = sorted(file for file in args.data.glob("*.jsonl") if file.name != CORPUS)
     reports = {}
@@ -111,7 +105,7 @@ def main() -> None:
         agent_arguments = AgentArguments(
             MODEL, backend="openai", base_url=url, api=args.api, tokenizer=str(folder / "tokenizer")
         )
-        for name, arguments in retrievers.items():
+        for name, arguments in local_retrievers(args).items():
             reports[name] = evaluate(arguments, agent_arguments, files, folder / name.lower())
     print_table(reports)
     if args.json:

@@ -1,10 +1,11 @@
-"""What an evaluation of 51,713 questions costs beside generation and search: the size of the seven benchmarks.
+"""Cost of an evaluation without generation and search, with 51,713 questions, the size of the seven benchmarks.
 
     python benchmarks/evaluation_scale.py --corpus CORPUS --index BM25_INDEX
 
-A scripted policy searches for each question and answers with the title of the first passage; there is no model.
-Measured are the seconds in the policy, in the retriever and in all else (prompts, tokens, feedback, scores, files, the
-report with its bootstrap), the peak of resident memory, and a second run, in which every question has its answer.
+A scripted policy searches for each question and answers with the title of the first passage. There is no model. The
+benchmark measures the seconds in the policy, in the retriever and in everything else (prompts, tokens, feedback,
+scores, files, the report with its bootstrap), and the peak of resident memory. A second run finds every question
+answered.
 """
 
 import argparse
@@ -37,7 +38,7 @@ LIMITS = RolloutLimits(max_turns=4, max_turn_length=500, max_feedback_length=500
 
 
 class Timed:
-    """Calls a function and adds up the seconds."""
+    """Calls a function and adds up its seconds."""
 
     def __init__(self, function: Callable):
         self.function, self.seconds, self.num_calls = function, 0.0, 0
@@ -70,7 +71,7 @@ class ScriptedPolicy:
 
 
 def write_questions(corpus: Path, folder: Path) -> list[Path]:
-    """A file for each benchmark, as large as it is, of questions about the passages of the corpus."""
+    """Write a file of made-up questions about the passages for each benchmark, with its number of questions."""
     passages = [passage for passage in read_corpus(corpus) if passage.title.strip('"')]
     about = (
         (
@@ -92,7 +93,7 @@ def write_questions(corpus: Path, folder: Path) -> list[Path]:
 
 
 def measure(agent: SearchAgent, files: list[Path], output: Path, batch_size: int) -> dict[str, float]:
-    """Seconds of one run, by where they go, and its peak of memory."""
+    """Seconds of one run by part, and its peak memory."""
     policy, search = Timed(agent.generate), Timed(agent.loop.retriever.search)
     agent.generate, agent.loop.retriever.search = policy, search  # type: ignore[method-assign]
     start = time.perf_counter()
@@ -111,12 +112,12 @@ def measure(agent: SearchAgent, files: list[Path], output: Path, batch_size: int
 
 
 def main() -> None:
-    """Evaluate twice, and print where the time went."""
+    """Evaluate twice and print the time of each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="corpus of the index")
     parser.add_argument("--index", required=True, help="Lucene index")
-    parser.add_argument("--batch_size", type=int, default=512, help="questions a batch (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write the values there, too")
+    parser.add_argument("--batch_size", type=int, default=512, help="questions per batch (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="JSON file for the values")
     args = parser.parse_args()
 
     machine = describe_machine()

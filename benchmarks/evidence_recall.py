@@ -2,14 +2,15 @@
 
     python benchmarks/evidence_recall.py --data DATA --index BM25_INDEX --dense DENSE_INDEX --encoder MODEL
 
-`DATA` is a folder of `NAME.jsonl` files of questions with `golden_answers`. Recall@k is the share of questions with a
-gold answer in one of the first k passages, as the First-Occurrence Latent Reward looks for it. For questions with
-`supporting_titles` a second table has the share of those titles among the first k passages.
+`DATA` is a folder with question files `NAME.jsonl`, which have `golden_answers`. Recall@k is the share of questions
+with a gold answer in one of the first k passages. The First-Occurrence Latent Reward uses the same match. For
+questions with `supporting_titles`, a second table has the share of these titles among the first k passages.
 """
 
-import argparse
 import json
 from pathlib import Path
+
+from retrieval import local_retrievers, make_parser
 
 from tspo_trl.answers import contains_answer
 from tspo_trl.search import HybridRetriever, Retriever
@@ -20,7 +21,7 @@ CORPUS = "corpus"
 
 
 def load_questions(folder: Path) -> dict[str, list[dict]]:
-    """The questions of each file."""
+    """Read the questions of each file."""
     files = sorted(file for file in folder.glob("*.jsonl") if file.stem != CORPUS)
     return {file.stem: [json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in files}
 
@@ -44,7 +45,7 @@ def title_recall(rows: list[dict], results: list, depth: int) -> float:
 
 
 def table(name: str, recall, questions: dict[str, list[dict]], results: dict[str, dict[str, list]]) -> dict:
-    """Print a Markdown table, a row for each retriever and depth, and return its values."""
+    """Print a Markdown table with a row for each retriever and depth, and return its values."""
     print(f"\n| {name} | {' | '.join(questions)} | average |\n|---|{'---|' * (len(questions) + 1)}")
     values: dict[str, dict[str, float]] = {}
     for retriever, per_set in results.items():
@@ -57,12 +58,12 @@ def table(name: str, recall, questions: dict[str, list[dict]], results: dict[str
 
 
 def search_all(retriever: Retriever, questions: dict[str, list[dict]]) -> dict[str, list]:
-    """The passages of every question."""
+    """Search for every question and return the passages."""
     return {data: retriever.search([row["question"] for row in rows], max(DEPTHS)) for data, rows in questions.items()}
 
 
 def averages(results: dict[str, list], questions: dict[str, list[dict]]) -> str:
-    """Average over the sets of questions with a gold answer found, at each depth."""
+    """Recall of gold answers at each depth, averaged over the sets."""
     texts = []
     for depth in DEPTHS:
         values = [answer_recall(rows, results[data], depth) for data, rows in questions.items()]
@@ -71,36 +72,25 @@ def averages(results: dict[str, list], questions: dict[str, list[dict]]) -> str:
 
 
 def overlap(reference: dict[str, list], other: dict[str, list]) -> float:
-    """Share of the reference's passages that the other found as well."""
+    """Share of the reference's passages that the other retriever also found."""
     pairs = [pair for data in reference for pair in zip(reference[data], other[data], strict=True)]
     found = [len({one.id for one in passages} & {one.id for one in others}) for passages, others in pairs]
     return sum(found) / sum(len(passages) for passages, _ in pairs)
 
 
 def main() -> None:
-    """Search all questions with each retriever and print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of question files")
-    parser.add_argument("--index", required=True, help="Lucene index")
-    parser.add_argument("--dense", required=True, help="FAISS index")
-    parser.add_argument("--encoder", required=True, help="model of the dense index")
+    """Search for all questions with each retriever and print both tables."""
+    parser = make_parser(__doc__)
     parser.add_argument(
-        "--num_candidates", type=int, nargs="*", default=[], help="hybrid search with other numbers of candidates, too"
+        "--num_candidates", type=int, nargs="*", default=[], help="more numbers of candidates for hybrid search"
     )
     parser.add_argument(
-        "--other_dense", nargs="*", default=[], metavar="DENSE", help="other kinds of index over the same vectors, too"
+        "--other_dense", nargs="*", default=[], metavar="DENSE", help="other kinds of index of the same vectors"
     )
-    parser.add_argument("--json", type=Path, help="write the values there, too")
     args = parser.parse_args()
 
-    dense = {"index": args.index, "dense": args.dense, "encoder": args.encoder}
-    arguments = {
-        "BM25": RetrieverArguments(index=args.index),
-        "dense": RetrieverArguments(**dense),
-        "hybrid": RetrieverArguments(**dense, hybrid=True),
-    }
     questions = load_questions(args.data)
-    retrievers = {name: open_retriever(one) for name, one in arguments.items()}
+    retrievers = {name: open_retriever(one) for name, one in local_retrievers(args).items()}
     results = {name: search_all(retriever, questions) for name, retriever in retrievers.items()}
     values = {"answer_recall": table("gold answer found", answer_recall, questions, results)}
     supported = {data: rows for data, rows in questions.items() if "supporting_titles" in rows[0]}
@@ -109,7 +99,9 @@ def main() -> None:
         hybrid = HybridRetriever([retrievers["BM25"], retrievers["dense"]], num_candidates=number)
         print(f"hybrid of {number} candidates: {averages(search_all(hybrid, questions), questions)}")
     for index in args.other_dense:
-        other = search_all(open_retriever(RetrieverArguments(**{**dense, "dense": index})), questions)
+        other = search_all(
+            open_retriever(RetrieverArguments(index=args.index, dense=index, encoder=args.encoder)), questions
+        )
         found = overlap(results["dense"], other)
         print(f"{index}: {averages(other, questions)}, {found:.3f} of the first {max(DEPTHS)} of dense")
     if args.json:

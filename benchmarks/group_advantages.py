@@ -1,8 +1,8 @@
-"""Time of `group_advantages` on one core for 4,096 rollouts of up to 8 turns, beside a plain Python loop.
+"""Time of `group_advantages` on one core for 4,096 rollouts of up to 8 turns, compared with a plain Python loop.
 
     python benchmarks/group_advantages.py
 
-Prints the median in milliseconds for every combination of options. The loop knows the default options only.
+It prints the median in milliseconds for every combination of options. The loop supports only the default options.
 """
 
 import itertools
@@ -25,7 +25,7 @@ OPTIONS = {
 
 
 def random_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Outcomes, numbers of turns and first hits; about half of the groups are all wrong."""
+    """Outcomes, numbers of turns and first hits. About half of the groups are all wrong."""
     torch.manual_seed(0)
     outcomes = (torch.rand(NUM_ROLLOUTS) < 0.08).float()
     num_turns = torch.randint(1, MAX_TURNS + 1, (NUM_ROLLOUTS,))
@@ -36,7 +36,7 @@ def random_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def loop_advantages(outcomes: torch.Tensor, num_turns: torch.Tensor, first_hits: torch.Tensor) -> torch.Tensor:
-    """The default options as loops over Python numbers."""
+    """Advantages with the default options, as loops over Python numbers."""
     advantages = torch.zeros(NUM_ROLLOUTS, MAX_TURNS)
     batch = list(zip(outcomes.tolist(), num_turns.tolist(), first_hits.tolist(), strict=True))
     for start in range(0, NUM_ROLLOUTS, GROUP_SIZE):

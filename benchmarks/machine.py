@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and how much memory it took."""
+"""The machine of a benchmark, and the memory that it took."""
 
 import os
 import platform
@@ -12,11 +12,11 @@ import psutil
 import torch
 
 PACKAGES = ("tspo-trl", "torch", "transformers", "trl", "accelerate", "vllm", "pyserini")
-_PERIOD = 0.05  # seconds between two looks at the resident memory
+_PERIOD = 0.05  # seconds between two readings of the resident memory
 
 
 def describe_machine() -> dict[str, Any]:
-    """The commit, the versions, the cores with their load, the threads and the GPU."""
+    """Commit, versions, cores and load, threads and GPU."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -39,7 +39,7 @@ def describe_machine() -> dict[str, Any]:
 
 class PeakMemory:
     """
-    The most memory that this process held in a context, in MiB: resident, and on the GPU where there is one.
+    Peak memory of this process in a context, in MiB: resident, and on the GPU if there is one.
 
     Attributes:
         peak (`dict[str, float]`): `resident_mb`, and with a GPU `device_mb`.

@@ -1,11 +1,11 @@
-"""Speed and memory of every retriever, of the server under load, and of a long run through one server.
+"""Speed and memory of every retriever, of the server under load, and of one server over many queries.
 
     python benchmarks/retrieval.py --data DATA --index BM25_INDEX --dense DENSE_INDEX --encoder MODEL
 
-`DATA` is a folder of `NAME.jsonl` files of questions. Everything runs on this machine, one part after another. The
-server under load stands beside one that answers as Search-R1's does: the queries of a request one after another, each
-request for itself, with the same engine. `--soak 100000` sends that many queries through one server process and prints
-its resident memory on the way.
+`DATA` is a folder with question files `NAME.jsonl`. Everything runs on this machine, one part after another. The
+server under load is compared with a server that works like Search-R1's: it searches for the queries of a request one
+after another and does not merge requests. Both use the same engine. `--soak 100000` sends that many queries to one
+server process and prints its resident memory on the way.
 """
 
 import argparse
@@ -32,25 +32,25 @@ from tspo_trl.search.arguments import RetrieverArguments, open_retriever
 
 BATCH_SIZES = (1, 64, 512)
 TOP_K = 3
-SECONDS = 10.0  # of measuring, for each figure
-LOADS = ((64, 1), (8, 64))  # clients at once, queries per request
+SECONDS = 10.0  # duration of each measurement
+LOADS = ((64, 1), (8, 64))  # concurrent clients, queries per request
 
 
 def load_questions(folder: Path) -> list[str]:
-    """The questions of all files of the folder."""
+    """Read the questions of all files in the folder."""
     files = sorted(file for file in folder.glob("*.jsonl") if file.stem != "corpus")
     return [json.loads(line)["question"] for file in files for line in file.read_text("utf-8").splitlines()]
 
 
 def batches(questions: list[str], size: int) -> Iterator[list[str]]:
-    """Batches of the questions, over and over."""
+    """Endless batches of the questions."""
     endless = cycle(questions)
     while True:
         yield list(islice(endless, size))
 
 
 def measure(search: Callable[[list[str]], Any], questions: list[str], size: int) -> dict[str, float]:
-    """Queries a second, and the latency of a call in milliseconds: median and 99th percentile."""
+    """Queries per second, and the median and 99th percentile of a call in milliseconds."""
     seconds: list[float] = []
     for batch in batches(questions, size):
         start = time.perf_counter()
@@ -67,7 +67,7 @@ def measure(search: Callable[[list[str]], Any], questions: list[str], size: int)
 
 
 def measure_retriever(arguments: RetrieverArguments, questions: list[str]) -> dict[str, Any]:
-    """All batch sizes of one retriever, and the resident memory of a process that holds it alone."""
+    """Measure all batch sizes of one retriever, and the resident memory of a process with only this retriever."""
     retriever = open_retriever(arguments)
     retriever.search(questions[:64], TOP_K)
     figures: dict[str, Any] = {
@@ -77,14 +77,14 @@ def measure_retriever(arguments: RetrieverArguments, questions: list[str]) -> di
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call the function in a new process, so that memory is its own."""
+    """Call the function in a new process, so that its memory can be measured alone."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 @contextmanager
 def server(command: list[str]) -> Iterator[tuple[str, psutil.Process]]:
-    """A server process that prints its address when it listens: the address and the process."""
+    """Start a server that prints its address when it listens. Yield the address and the process."""
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -93,14 +93,16 @@ def server(command: list[str]) -> Iterator[tuple[str, psutil.Process]]:
                 yield address.group(), psutil.Process(process.pid)
                 break
         else:
-            raise RuntimeError(f"{command} did not start.")
+            raise RuntimeError(
+                f"The server {command} ended before it printed an address. Run the command by hand to see why."
+            )
     finally:
         process.terminate()
         process.wait()
 
 
 def ask(session: requests.Session, url: str, queries: list[str]) -> None:
-    """One request of Search-R1's form."""
+    """Send one request in Search-R1's format."""
     payload = {"queries": queries, "topk": TOP_K, "return_scores": True}
     response = session.post(f"{url}/retrieve", json=payload, timeout=60)
     response.raise_for_status()
@@ -108,13 +110,13 @@ def ask(session: requests.Session, url: str, queries: list[str]) -> None:
 
 
 def measure_requests(url: str, questions: list[str]) -> dict[str, Any]:
-    """One plain client on one connection: a query per request, against 512 per request."""
+    """Measure one client on one connection, with 1 and with 512 queries per request."""
     with requests.Session() as session:
         return {str(size): measure(lambda batch: ask(session, url, batch), questions, size) for size in (1, 512)}
 
 
 async def load(url: str, questions: list[str], clients: int, size: int) -> dict[str, float]:
-    """So many clients, each sending its next request as soon as the last is answered."""
+    """Run concurrent clients. Each sends its next request when the last one is answered."""
     import aiohttp
 
     pending, seconds = batches(questions, size), []
@@ -139,14 +141,14 @@ async def load(url: str, questions: list[str], clients: int, size: int) -> dict[
 
 
 def measure_load(url: str, questions: list[str]) -> dict[str, Any]:
-    """Both loads, after a warm-up."""
+    """Measure both loads after a warm-up."""
     with requests.Session() as session:
         ask(session, url, questions[:64])
     return {f"{clients} x {size}": asyncio.run(load(url, questions, clients, size)) for clients, size in LOADS}
 
 
 def soak(url: str, process: psutil.Process, questions: list[str], total: int) -> list[dict[str, float]]:
-    """Send so many queries, never the same twice, and read the server's memory ten times on the way."""
+    """Send `total` different queries, and read the server's memory ten times on the way."""
     readings = []
     with requests.Session() as session:
         for sent in range(0, total, 500):
@@ -158,7 +160,7 @@ def soak(url: str, process: psutil.Process, questions: list[str], total: int) ->
 
 
 def print_table(title: str, figures: dict[str, dict[str, Any]]) -> None:
-    """A Markdown row for each retriever and batch size."""
+    """Print a Markdown row for each retriever and batch size."""
     print(f"\n| {title} | queries/s | p50 ms | p99 ms | resident MB |\n|---|---|---|---|---|")
     for name, cells in figures.items():
         memory = cells.get("resident_mb")
@@ -168,15 +170,31 @@ def print_table(title: str, figures: dict[str, dict[str, Any]]) -> None:
                 print(f"| {name}, {size} | {rate:.0f} | {p50:.1f} | {p99:.1f} | {f'{memory:.0f}' if memory else ''} |")
 
 
-def main() -> None:
-    """Measure everything and print tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(description: str, *, needs_dense: bool = True) -> argparse.ArgumentParser:
+    """A parser with the options of data, indexes and the JSON file."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of question files")
     parser.add_argument("--index", required=True, help="Lucene index")
-    parser.add_argument("--dense", help="FAISS index")
-    parser.add_argument("--encoder", help="model of the dense index")
-    parser.add_argument("--soak", type=int, metavar="N", help="only send N queries through one server")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--dense", required=needs_dense, help="FAISS index")
+    parser.add_argument("--encoder", required=needs_dense, help="model of the dense index")
+    parser.add_argument("--json", type=Path, help="JSON file for the values")
+    return parser
+
+
+def local_retrievers(args: argparse.Namespace) -> dict[str, RetrieverArguments]:
+    """BM25, and with a dense index also dense and hybrid search."""
+    retrievers = {"BM25": RetrieverArguments(index=args.index)}
+    if args.dense:
+        dense = {"index": args.index, "dense": args.dense, "encoder": args.encoder}
+        retrievers["dense"] = RetrieverArguments(**dense)
+        retrievers["hybrid"] = RetrieverArguments(**dense, hybrid=True)
+    return retrievers
+
+
+def main() -> None:
+    """Measure everything and print tables."""
+    parser = make_parser(__doc__, needs_dense=False)
+    parser.add_argument("--soak", type=int, metavar="N", help="only send N queries to one server")
     args = parser.parse_args()
     questions = load_questions(args.data)
     serve = ["-m", "tspo_trl.cli.main", "serve", "--index", args.index, "--port", "0"]
@@ -191,13 +209,10 @@ def main() -> None:
 
 
 def measure_all(args: argparse.Namespace, serve: list[str], questions: list[str]) -> dict[str, Any]:
-    """Every retriever on its own, then the server."""
-    local = {"BM25": RetrieverArguments(index=args.index)}
-    if args.dense:
-        dense = {"index": args.index, "dense": args.dense, "encoder": args.encoder}
-        local["dense"] = RetrieverArguments(**dense)
-        local["hybrid"] = RetrieverArguments(**dense, hybrid=True)
-    retrievers = {name: in_own_process(measure_retriever, one, questions) for name, one in local.items()}
+    """Measure every retriever, then the server."""
+    retrievers = {
+        name: in_own_process(measure_retriever, one, questions) for name, one in local_retrievers(args).items()
+    }
     with server(serve) as (url, process):
         remote = RetrieverArguments(retriever_url=[url])
         retrievers["remote (BM25)"] = in_own_process(measure_retriever, remote, questions)
@@ -210,7 +225,7 @@ def measure_all(args: argparse.Namespace, serve: list[str], questions: list[str]
     print_table("retriever, batch size", retrievers)
     print_table("one connection, queries per request", {"HTTP": plain})
     ratio = plain["512"]["queries_per_second"] / plain["1"]["queries_per_second"]
-    print(f"\n512 queries per request: {ratio:.1f} times the queries a second of one per request")
+    print(f"\n512 queries per request: {ratio:.1f} times the queries per second of one per request")
     print_table("server, clients x queries per request", {"tspo-trl serve": ours, "one query after another": theirs})
     return {"retrievers": retrievers, "plain_client": plain, "server": ours, "one_query_after_another": theirs}
 

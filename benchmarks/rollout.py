@@ -1,16 +1,16 @@
-"""Our rollout loop beside TRL's own tool loop: the same model, questions, retriever and sampled tokens.
+"""The rollout loop of `tspo-trl` compared with TRL's tool loop: same model, questions, retriever and sampled tokens.
 
     python benchmarks/rollout.py --backend transformers --json benchmarks/results/rollout-transformers.json
 
-What is timed is the trainers' `_generate`, as a training step calls it: `TSPOTrainer` with `ChatToolProtocol`, and
-`GRPOTrainer(tools=[search])`. A tiny policy is trained first (`--policy` keeps it for the next time). It decodes
-greedily, so both loops must give the same tokens: the share of rollouts that are equal is printed and written. No two
-rollouts search for the same. The loops take turns in going first, and medians of `--repeats` runs are compared, with a
-local BM25 index and with `tspo-trl serve` in a process of its own. With `--backend vllm` one engine in this process
-serves both loops, and its prefix cache is emptied before each run.
+The benchmark times the trainers' `_generate`, as a training step calls it: `TSPOTrainer` with `ChatToolProtocol`, and
+`GRPOTrainer(tools=[search])`. It first trains a tiny policy, which `--policy` keeps for the next time. The policy
+decodes greedily, so both loops must give the same tokens. The share of equal rollouts is printed and written. No two
+rollouts search for the same query. The loops alternate in going first, and medians of `--repeats` runs are compared,
+with a local BM25 index and with `tspo-trl serve` in a separate process. With `--backend vllm` one engine in this
+process serves both loops, and its prefix cache is emptied before each run.
 
-Time is split exclusively: generation is what passes in `_generate_single_turn`, search what passes in the retriever,
-and the loop all the rest of `_generate`, the check for the end of a turn in the midst of generation included.
+Each second counts once: as generation in `_generate_single_turn`, as search in the retriever, and as loop in the rest
+of `_generate`. The check for the end of a turn, which runs during generation, counts as loop.
 """
 
 import argparse
@@ -51,7 +51,7 @@ COMPLETION_LENGTH = MAX_LENGTH - 768  # the longest prompt fits before it
 
 
 class TimedRetriever:
-    """The retriever of both loops: another one can be put in its place."""
+    """Retriever of both loops. It times and counts the searches of the retriever `behind` it."""
 
     def __init__(self, watch: Stopwatch) -> None:
         self.behind: Any = None
@@ -64,7 +64,7 @@ class TimedRetriever:
 
 
 def search_tool(retriever: Retriever) -> Callable:
-    """The tool of TRL's loop. Its schema is the protocol's, and it returns what our loop renders."""
+    """The tool of TRL's loop. Its schema is the protocol's, and it returns the text that our loop renders."""
 
     def search(query: str):
         """
@@ -84,7 +84,7 @@ def make_trainers(args: argparse.Namespace, policy: Path, retriever: Retriever, 
     use_vllm = args.backend == "vllm"
     config = {
         "output_dir": output,
-        "per_device_train_batch_size": max(args.rollouts),  # which is what vLLM runs at once, too
+        "per_device_train_batch_size": max(args.rollouts),  # also the number of requests that vLLM runs at once
         "num_generations": 4,
         "max_completion_length": COMPLETION_LENGTH,
         "max_tool_calling_iterations": len(ORDINALS),
@@ -127,7 +127,7 @@ def make_trainers(args: argparse.Namespace, policy: Path, retriever: Retriever, 
 
 @contextmanager
 def sharing_engine(trainer: Any) -> Iterator[None]:
-    """Have trainers made in the context use the vLLM engine of this one: a process holds one engine."""
+    """Make trainers created in the context use this trainer's vLLM engine, since a process can have only one."""
     if not trainer.use_vllm:
         yield
         return
@@ -142,19 +142,19 @@ def sharing_engine(trainer: Any) -> Iterator[None]:
 
 
 def time_phases(trainers: dict[str, Any], watch: Stopwatch) -> None:
-    """Book generation as such; what is ours within it belongs to the loop."""
+    """Time generation, except for the check for the end of a turn, which counts as loop."""
     for trainer in trainers.values():
         trainer._generate_single_turn = watch.wrap(trainer._generate_single_turn, GENERATION)
-        trainer._last_loaded_step = trainer.state.global_step  # vLLM has loaded these weights itself
+        trainer._last_loaded_step = trainer.state.global_step  # vLLM has already loaded these weights
         trainer.model.train()
     TurnEnd.__call__ = watch.wrap(TurnEnd.__call__, LOOP)
 
 
 def run_once(trainer: Any, prompts: list, retriever: TimedRetriever, watch: Stopwatch) -> tuple[dict[str, Any], tuple]:
-    """One batch of rollouts: figures, and the ids of prompts and completions with the mask."""
+    """Run one batch of rollouts. Return figures, and the ids of prompts and completions with the mask."""
     if trainer.use_vllm:
         trainer.vllm_generation.llm.reset_prefix_cache()
-    if trainer.tools:  # as its training step does, for the batch at hand
+    if trainer.tools:  # as TRL's training step does for its batch
         trainer._sync_tool_dicts = [{tool.__name__: tool for tool in trainer.tools}] * len(prompts)
         trainer._async_tool_dicts = [{}] * len(prompts)
     with PeakMemory() as memory:
@@ -168,7 +168,7 @@ def run_once(trainer: Any, prompts: list, retriever: TimedRetriever, watch: Stop
     tokens = sum(map(sum, mask))
     figures = {
         "seconds": seconds,
-        "cpu_seconds": cpu_seconds,  # of this process, hardly disturbed by others on the machine
+        "cpu_seconds": cpu_seconds,  # of this process, so other load on the machine hardly matters
         "rollouts_per_second": len(prompts) / seconds,
         "generated_tokens": tokens,
         "tokens_per_second": tokens / seconds,
@@ -183,7 +183,7 @@ def run_once(trainer: Any, prompts: list, retriever: TimedRetriever, watch: Stop
 def compare(
     trainers: dict[str, Any], prompts: list, retriever: TimedRetriever, watch: Stopwatch, repeats: int
 ) -> dict[str, Any]:
-    """Both loops on the same prompts, several times: medians, the ratio of rates, and whether the tokens are equal."""
+    """Run both loops on the same prompts several times: medians, ratio of rates, and share of equal rollouts."""
     runs: dict[str, list] = {name: [] for name in trainers}
     num_equal = 0
     for i in range(repeats):
@@ -207,7 +207,7 @@ def compare(
 
 
 def print_row(retriever: str, size: int, result: dict[str, Any]) -> None:
-    """A Markdown row for each loop."""
+    """Print a Markdown row for each loop."""
     for name in (OURS, TRL):
         figures = result[name]
         shares = " | ".join(f"{figures[f'{phase}_share']:.1%}" for phase in (GENERATION, SEARCH, LOOP))
@@ -222,7 +222,7 @@ def print_row(retriever: str, size: int, result: dict[str, Any]) -> None:
 
 
 def measure_all(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Every retriever with every number of rollouts."""
+    """Measure every retriever with every number of rollouts."""
     world = SearchWorld(args.seed, num_people=1000, num_places=400, num_works=400)
     world.save(folder / "world")
     build_index(folder / "world" / "corpus.jsonl", folder / "index")
@@ -255,14 +255,18 @@ def main() -> None:
     """Measure, print a table and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", choices=("transformers", "vllm"), default="transformers")
-    parser.add_argument("--rollouts", type=int, nargs="+", default=[32, 128, 512], help="rollouts at once")
+    parser.add_argument(
+        "--rollouts", type=int, nargs="+", default=[32, 128, 512], help="numbers of rollouts in a batch"
+    )
     parser.add_argument("--retrievers", choices=RETRIEVERS, nargs="+", default=RETRIEVERS)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each loop (default: %(default)s)")
-    parser.add_argument("--policy", type=Path, help="folder of the policy; trained and saved there if it is missing")
+    parser.add_argument(
+        "--policy", type=Path, help="folder of the policy. If it is missing, the policy is trained and saved there"
+    )
     parser.add_argument("--policy_steps", type=int, default=400, help="training steps (default: %(default)s)")
     parser.add_argument("--vllm_gpu_memory_utilization", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures")
     args = parser.parse_args()
     started = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
@@ -271,7 +275,7 @@ def main() -> None:
         figures = {"command": " ".join(["python", *sys.argv]), "backend": args.backend, **started, "results": results}
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     if any(result["equal_rollouts"] < 1 for result in results):
-        sys.exit("The loops gave different tokens, so their times are not of the same work.")
+        sys.exit("The loops gave different tokens, so their times cannot be compared.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A tiny policy that searches, for `benchmarks/rollout.py`: trained on the spot.
+"""A tiny policy that searches, trained for `benchmarks/rollout.py`.
 
-A question names one to four entities of SearchWorld, and the policy looks them up one after the other through the chat
-template's tool calls, then answers. Every name stands in one question only, so no two rollouts search the same.
+A question names one to four entities of SearchWorld. The policy looks them up one after another through the chat
+template's tool calls, then answers. Every name occurs in only one question, so no two rollouts search for the same.
 """
 
 import json
@@ -29,12 +29,12 @@ _SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def make_questions(world: SearchWorld, number: int, generator: random.Random) -> list[tuple[str, list[str]]]:
-    """Questions that take one, two, three, four, one, ... searches, and their queries; no name stands in two."""
+    """Questions that take one, two, three, four, one, ... searches, with their queries. No name occurs in two."""
     names = generator.sample(list(world.entities), sum(1 + i % len(ORDINALS) for i in range(number)))
     questions = []
     for i in range(number):
         queries = [f"{ordinal} {names.pop()}" for ordinal in ORDINALS[: 1 + i % len(ORDINALS)]]
-        # In quotes, as in a call, so that the words are the same tokens here and there.
+        # In quotes, as in a call, so that the words are the same tokens in both.
         questions.append((f"Look up {', '.join(json.dumps(query) for query in queries)}", queries))
     return questions
 
@@ -58,18 +58,17 @@ def make_tokenizer(world: SearchWorld) -> PreTrainedTokenizerFast:
     )
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 class Examples:
     """
-    Token ids to learn from, each with labels: -100 for what the model does not write.
+    Token ids to learn from, with labels. The label is -100 for tokens that the model does not write.
 
     Args:
-        tokenizer: With the chat template.
-        world: Gives names and passages.
-        generator: Draws them.
+        tokenizer ([`~transformers.PreTrainedTokenizerFast`]):
+            Tokenizer with the chat template.
+        world ([`SearchWorld`]):
+            Source of names and passages.
+        generator (`random.Random`):
+            Source of randomness.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, world: SearchWorld, generator: random.Random) -> None:
@@ -77,7 +76,7 @@ class Examples:
         self.protocol = ChatToolProtocol(tokenizer)
 
     def copying(self) -> tuple[list[int], list[int]]:
-        """Four names, then the ends of four calls in another order: only how to copy, which takes longest to learn."""
+        """Four names, then the ends of four calls in another order. Copying takes longest to learn."""
         question, queries = self._question(len(ORDINALS))
         ids = self._encode(f" {question}<|im_end|>\n")
         labels = [-100] * len(ids)
@@ -87,7 +86,7 @@ class Examples:
         return ids, labels
 
     def rollout(self) -> tuple[list[int], list[int]]:
-        """A right rollout, as the template renders it."""
+        """A right rollout as the template renders it."""
         question, queries = self._question(self.generator.randint(1, len(ORDINALS)))
         ids = self.tokenizer.apply_chat_template(
             self.protocol.prompt(question), tools=self.protocol.tools, add_generation_prompt=True, return_dict=False
@@ -103,7 +102,7 @@ class Examples:
         return make_questions(self.world, num_queries, self.generator)[-1]
 
     def _feedback(self, query: str) -> str:
-        """Any passages: nothing is to be learned from them."""
+        """Feedback with random passages. The policy learns nothing from them."""
         rows = self.generator.sample(self.world.corpus, TOP_K)
         passages = [Passage.from_contents(row["id"], row["contents"]) for row in rows]
         parts = self.protocol.feedback(ParsedAction("search", query, (Call(query),)), {query: passages})
@@ -114,7 +113,7 @@ class Examples:
 
 
 def train_policy(folder: Path, world: SearchWorld, *, steps: int, seed: int = 0) -> None:
-    """Make a policy, train it on copying (three fifths of the steps) and on rollouts, save it with its tokenizer."""
+    """Train a policy on copying (three fifths of the steps), then on rollouts, and save it with its tokenizer."""
     tokenizer = make_tokenizer(world)
     model = make_policy(tokenizer, max_length=MAX_LENGTH, seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)

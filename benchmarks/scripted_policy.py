@@ -1,17 +1,17 @@
-"""A policy without a model, behind an OpenAI-compatible API.
+"""A policy of a few rules, without a model, served through an OpenAI-compatible API.
 
     python benchmarks/scripted_policy.py [PORT]
 
-It speaks Search-R1's tags. First it searches for the question as it stands. Then it answers from the first passage
-that was found, by the question's first word or "year":
+It uses Search-R1's tags. First it searches for the question. Then it answers from the first passage, depending on the
+question's first word:
 
 - is, are, was, did, ...: "yes";
-- when, or anywhere "year": the first year in the passage that the question does not have;
-- who, whom, whose, where: the first run of capitalised words in the passage that has no word of the question;
-- anything else, or nothing of that kind in the passage: the passage's title.
+- when, or any question with "year": the first year in the passage that is not in the question;
+- who, whom, whose, where: the first capitalized words in the passage that share no word with the question;
+- otherwise, or if the passage has no such text: the passage's title.
 
-Completions, chat completions and the list of models are served, without streaming. Stop strings are cut off and named
-in `stop_reason`, as vLLM does. Budgets are not looked at: a turn is short.
+The API has completions, chat completions and the list of models, without streaming. As in vLLM, stop strings are cut
+off and named in `stop_reason`. Budgets are ignored, because turns are short.
 """
 
 import re
@@ -36,7 +36,7 @@ _NO_NAME = {"A", "An", "The", "In", "On", "At", "As", "By", "He", "She", "It", "
 
 
 def next_turn(rollout: str) -> str:
-    """What the policy writes after the text of a rollout."""
+    """The next turn after the text of a rollout."""
     match = _QUESTION.search(rollout)
     question = match.group(1).strip() if match else rollout.strip()
     feedback = _FEEDBACK.findall(rollout[match.end() :] if match else "")
@@ -46,7 +46,7 @@ def next_turn(rollout: str) -> str:
 
 
 def answer(question: str, passages: str) -> str:
-    """The answer from the first of some passages; "unknown" where there is none."""
+    """The answer from the first passage, or "unknown" if there is none."""
     match = _FIRST_PASSAGE.search(passages)
     if match is None:
         return "unknown"
@@ -64,13 +64,13 @@ def answer(question: str, passages: str) -> str:
 
 
 def _names(text: str) -> list[str]:
-    """The runs of capitalised words, without an article before them."""
+    """Runs of capitalized words, without a leading article."""
     names = (_ARTICLE.sub("", name) for name in _NAME.findall(text))
     return [name for name in names if name not in _NO_NAME]
 
 
 class CompletionRequest(BaseModel):
-    """A request of the completions API; other fields are passed over."""
+    """A request of the completions API. Other fields are ignored."""
 
     prompt: str
     stop: str | list[str] | None = None
@@ -84,7 +84,7 @@ class Message(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """A request of the chat API; other fields are passed over."""
+    """A request of the chat API. Other fields are ignored."""
 
     messages: list[Message]
     stop: str | list[str] | None = None
@@ -95,7 +95,7 @@ app = FastAPI()
 
 @app.get("/v1/models")
 def models() -> dict:
-    """The one model."""
+    """List the only model."""
     return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "benchmarks"}]}
 
 
@@ -108,13 +108,13 @@ async def complete(request: CompletionRequest) -> dict:
 
 @app.post("/v1/chat/completions")
 async def chat(request: ChatRequest) -> dict:
-    """Continue a conversation, which reads like the text of a rollout."""
+    """Continue a conversation. Its messages are joined to the text of a rollout."""
     text, ending = _stopped(next_turn("\n".join(message.content for message in request.messages)), request.stop)
     return _response("chat.completion", {"message": {"role": "assistant", "content": text}, **ending})
 
 
 def _stopped(text: str, stop: str | list[str] | None) -> tuple[str, dict]:
-    """The text before the first stop string, and what ended it."""
+    """The text before the first stop string, and the reason for its end."""
     stops = [stop] if isinstance(stop, str) else stop or []
     first = min((one for one in stops if one in text), key=text.index, default=None)
     kept = text if first is None else text[: text.index(first)]

@@ -1,4 +1,4 @@
-"""A retrieval server that works as Search-R1's does, for comparison: one query after another, nothing merged.
+"""A retrieval server for comparison that works like Search-R1's: one query after another, without merging requests.
 
 python benchmarks/sequential_server.py BM25_INDEX
 """
@@ -17,7 +17,7 @@ retriever = BM25Retriever(sys.argv[1])
 
 
 class QueryRequest(BaseModel):
-    """A request of Search-R1's form."""
+    """A request in Search-R1's format."""
 
     queries: list[str]
     topk: int | None = None
@@ -26,7 +26,7 @@ class QueryRequest(BaseModel):
 
 @app.post("/retrieve")
 def retrieve(request: QueryRequest) -> dict:
-    """Search the queries one by one, in a thread of the pool, as a plain function of FastAPI does."""
+    """Search for the queries one by one. FastAPI runs a plain function in a thread of its pool."""
     result = []
     for query in request.queries:
         [passages] = retriever.search([query], request.topk or 3)

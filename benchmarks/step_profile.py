@@ -1,11 +1,11 @@
-"""Where the time of a quickstart training step goes: generation, search, forward, backward, TRL, and our own code.
+"""Profile of a quickstart training step: generation, search, forward, backward, TRL, and our own code.
 
     tspo-trl quickstart --output runs/quickstart
     python benchmarks/step_profile.py --run runs/quickstart --steps 10
 
-Every function on the boundary between two of these is timed, and time spent in an inner one is taken off the outer
-one, so that the shares add up to the whole. Our own code is parsing, rendering, matching, credit and logging, the turn
-loop and the stopping criterion. It runs on the policy that the quickstart warm-started, and leaves its folder alone.
+Every function on a boundary between two of these is timed. Time in an inner function does not count for the outer one,
+so the shares add up to the whole. Our own code is parsing, rendering, matching, credit, logging, the turn loop and the
+stopping criterion. The profile uses the quickstart's warm-started policy and does not change the quickstart's folder.
 """
 
 import argparse
@@ -55,7 +55,7 @@ BOUNDARIES = [
 
 
 class Stopwatch:
-    """Adds up the time spent in each category, inner categories taken off outer ones."""
+    """Adds up the time spent in each category. Time in an inner category does not count for the outer one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -63,13 +63,13 @@ class Stopwatch:
         self.since = time.perf_counter()
 
     def switch(self) -> None:
-        """Book the time since the last switch on the category at hand."""
+        """Add the time since the last switch to the current category."""
         now = time.perf_counter()
         self.seconds[self.stack[-1]] += now - self.since
         self.since = now
 
     def wrap(self, function: Callable, category: str) -> Callable:
-        """The function, timed."""
+        """Return the function with its time added to the category."""
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -85,7 +85,7 @@ class Stopwatch:
 
 
 def main() -> None:
-    """Train a few steps under the stopwatch and print the shares."""
+    """Train a few steps with the stopwatch and print the shares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="folder of a quickstart run")
     parser.add_argument("--steps", type=int, default=10, help="training steps (default: %(default)s)")

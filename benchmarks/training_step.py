@@ -1,9 +1,9 @@
-"""Time, tokens a second and peak memory of TSPO training steps for a model of a given shape, with random weights.
+"""Time, tokens per second and peak memory of TSPO training steps, with random weights in the shape of a model.
 
     python benchmarks/training_step.py --shape qwen2.5-0.5b --dtype bf16 --json benchmarks/results/training_step.json
 
-A random policy neither searches nor answers, so every turn runs to its budget, is answered with the protocol's hint,
-and every step is the same work. The first step warms up; of the others the median counts.
+A random policy does not search or answer. So every turn runs to its budget and gets the protocol's hint as feedback,
+and every step is the same work. The first step is a warm-up. The figures are medians of the other steps.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM,
 from tspo_trl import TSPOConfig, TSPOTrainer
 
 _QWEN = {"vocab_size": 151936, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
-# As in the models' published `config.json`: width, width of the MLP, layers, heads, key and value heads.
+# From the models' published `config.json`: width, width of the MLP, layers, heads, key and value heads.
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"vocab_size": 512, "sizes": (64, 128, 2, 2, 2)},
     "qwen2.5-0.5b": {**_QWEN, "sizes": (896, 4864, 24, 14, 2)},
@@ -35,15 +35,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class NoRetriever:
-    """Stands where a retriever must: nothing is searched."""
+    """A retriever that finds nothing."""
 
     def search(self, queries: list[str], k: int) -> list:
-        """Find nothing."""
         return [[] for _ in queries]
 
 
 class StepTimes(TrainerCallback):
-    """Notes how long each step takes, and the tokens generated in it."""
+    """Records how long each step takes."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -53,14 +52,14 @@ class StepTimes(TrainerCallback):
         self._start = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Stop the clock once the device has finished."""
+        """Stop the clock after the device has finished."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - self._start)
 
 
 def make_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
-    """Single bytes, and as many tokens more as the model has."""
+    """A tokenizer of single bytes, filled up to the size of the vocabulary."""
     words = ["<|endoftext|>", "<|pad|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     words += [f"token{i}" for i in range(vocab_size - len(words))]
     backend = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=[]))
@@ -70,7 +69,7 @@ def make_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
 
 
 def save_model(shape: str, dtype: torch.dtype, folder: Path) -> int:
-    """Make the model and its tokenizer, save both and return the number of parameters."""
+    """Make and save the model and its tokenizer. Return the number of parameters."""
     options = dict(SHAPES[shape])
     sizes = dict(zip(_SIZES, options.pop("sizes"), strict=True))
     tokenizer = make_tokenizer(options["vocab_size"])
@@ -141,15 +140,17 @@ def main() -> None:
     """Measure one shape and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="tiny", help="shape of the model (default: %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="of weights and training")
-    parser.add_argument("--rollouts", type=int, default=32, help="rollouts a step (default: %(default)s)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="fp32", help="dtype of weights and training (default: %(default)s)"
+    )
+    parser.add_argument("--rollouts", type=int, default=32, help="rollouts per step (default: %(default)s)")
     parser.add_argument("--micro_batch_size", type=int, default=4, help="rollouts in one forward and backward pass")
     parser.add_argument("--max_turns", type=int, default=2, help="turns before the last one (default: %(default)s)")
-    parser.add_argument("--turn_length", type=int, default=128, help="tokens of a turn (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=4, help="training steps, the first one included")
+    parser.add_argument("--turn_length", type=int, default=128, help="tokens per turn (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="training steps, including the first one")
     parser.add_argument("--use_vllm", action="store_true", help="generate with vLLM in this process")
     parser.add_argument("--vllm_gpu_memory_utilization", type=float, default=0.3)
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures")
     args = parser.parse_args()
     if args.steps < 2 or args.rollouts % args.micro_batch_size:
         parser.error("--steps must be 2 or more, and --rollouts a multiple of --micro_batch_size.")

@@ -1,8 +1,8 @@
-"""How long the report of many trajectories takes: to make, to open in headless Chromium, and to filter.
+"""Time to write a report of many trajectories, to open it in headless Chromium, and to filter it.
 
     python benchmarks/viewer.py --rollouts 5000 --json benchmarks/results/viewer.json
 
-The trajectories are made up, in groups of eight that search three times and read three passages of 100 words each.
+The trajectories are made up. Groups of eight search three times and read three passages of 100 words each time.
 """
 
 import argparse
@@ -38,7 +38,7 @@ FILTERS = {
         step.dispatchEvent(new Event('change', {bubbles: true}));
     }""",
 }
-# Until the list has been drawn: the handler, layout and painting.
+# Measures the handler, layout and painting, until the list is drawn.
 TIMED = """async () => {
     const start = performance.now();
     (%s)();
@@ -50,8 +50,8 @@ TIMED = """async () => {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=5000, help="number of trajectories (default: %(default)s)")
-    parser.add_argument("--run", help="folder of a run to measure in place of made-up trajectories")
-    parser.add_argument("--json", metavar="FILE", help="file to write the result to")
+    parser.add_argument("--run", help="folder of a run to measure instead of made-up trajectories")
+    parser.add_argument("--json", metavar="FILE", help="JSON file for the result")
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
         run = Path(args.run or folder)
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def write_run(folder: Path, num_rollouts: int) -> None:
-    """Made-up trajectories of a run."""
+    """Write made-up trajectories of a run."""
     generator = random.Random(0)
     words = ["".join(generator.choices("abcdefghijklmnopqrstuvwxyz", k=generator.randint(2, 9))) for _ in range(5000)]
     lines = [line for group in range(-(-num_rollouts // GROUP)) for line in group_lines(group, words, generator)]
@@ -75,7 +75,7 @@ def write_run(folder: Path, num_rollouts: int) -> None:
 
 
 def group_lines(group: int, words: list[str], generator: random.Random) -> Iterator[dict[str, Any]]:
-    """The rollouts of one question; half of the groups are all wrong."""
+    """The rollouts of one question. Half of the groups are all wrong."""
     gold = f"Answer{group}"
     for _ in range(GROUP):
         hit = generator.choice([None, 0, 1, 2])
@@ -95,7 +95,7 @@ def group_lines(group: int, words: list[str], generator: random.Random) -> Itera
 
 
 def search_turn(k: int, held: str, words: list[str], generator: random.Random) -> Turn:
-    """A turn whose evidence holds a word."""
+    """A turn with the word `held` in its evidence."""
     texts = [" ".join(generator.choices(words, k=PASSAGE_WORDS)) for _ in range(PASSAGES)]
     evidence = "\n".join(f'Doc {i}(Title: "{words[i]}") {text}' for i, text in enumerate(texts, start=1)) + f" {held}"
     query = " ".join(generator.choices(words, k=4))
@@ -105,7 +105,7 @@ def search_turn(k: int, held: str, words: list[str], generator: random.Random) -
 
 
 def measure(run: Path, path: Path) -> dict[str, Any]:
-    """Seconds and bytes of everything."""
+    """Measure writing, opening and filtering the report, and its size."""
     start = time.perf_counter()
     write_report(run, path)
     seconds_to_make = time.perf_counter() - start
@@ -138,7 +138,7 @@ def measure(run: Path, path: Path) -> dict[str, Any]:
 
 
 def time_filters(page: Page) -> dict[str, float]:
-    """Milliseconds of each filter, one after the other, on the list of groups."""
+    """Milliseconds of each filter on the list of groups, one after another."""
     page.evaluate("location.hash = '#/groups'")
     page.wait_for_selector("#rows .row")
     return {name: page.evaluate(TIMED % change) for name, change in FILTERS.items()}

@@ -1,6 +1,7 @@
 """The rooms of the package: who may import whom, and who may know the private names of TRL and transformers."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ ROOMS += ["analysis", "dry_run", "viewer", "quickstart", "cli"]
 STANDARD_LIBRARY_ONLY = ["answers", "trajectory"]
 # The only places that use private names of TRL and transformers: a new release is a day's work in these.
 KNOWS_PRIVATE_NAMES = ["trainer/", "rollout/generation.py", "rollout/vllm.py"]
+# Private names of our own classes, and of other libraries.
+OWN = ("self._", "cls._", "super()._", "os._exit")
 # Modules below the top level that TRL and transformers document, or that have no other import path.
 PUBLIC_MODULES = ["trl.chat_template_utils", "trl.import_utils", "transformers.integrations", "transformers.utils"]
 
@@ -64,16 +67,12 @@ def test_imports_go_up_the_list_of_rooms(path):
 
 @pytest.mark.parametrize("name", STANDARD_LIBRARY_ONLY)
 def test_answers_and_trajectories_need_the_standard_library_only(name):
-    import sys
-
     imported = {name.partition(".")[0] for name in imports_of(PACKAGE / f"{name}.py")}
     assert imported <= {*sys.stdlib_module_names, "tspo_trl"}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "credit").glob("*.py")), ids=name_of)
 def test_credit_knows_torch_and_nothing_else(path):
-    import sys
-
     imported = {name.partition(".")[0] for name in imports_of(path)}
     assert imported <= {*sys.stdlib_module_names, "torch", "tspo_trl"}
 
@@ -84,8 +83,9 @@ def test_credit_knows_torch_and_nothing_else(path):
 def test_private_names_of_trl_and_transformers_are_used_in_one_place(path):
     modules = [name.rpartition(".")[0] for name in imports_of(path) if name.startswith(("trl.", "transformers."))]
     assert [module for module in modules if "." in module and not module.startswith(tuple(PUBLIC_MODULES))] == []
-    used = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)]
-    private = [f"{ast.unparse(node)}" for node in used if node.attr.startswith("_") and not node.attr.startswith("__")]
-    assert [
-        name for name in private if not name.startswith(("self._", "cls._", "super()._")) and name != "os._exit"
-    ] == []
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    private = [
+        ast.unparse(node) for node in attributes if node.attr.startswith("_") and not node.attr.startswith("__")
+    ]
+    assert [name for name in private if not name.startswith(OWN)] == []

@@ -1,9 +1,9 @@
-"""What each variant pays for which decision, read from the trajectories of its runs.
+"""Mean advantage of a turn, by what the turn did, from the trajectories of the runs.
 
-    python -m benchmarks.reproduction.advantages --json benchmarks/results/reproduction/advantages.json
+    python -m benchmarks.reproduction.advantages --json runs/reproduction-results/advantages.json
 
-Learning curves say which variant is faster; this says why: the mean advantage of a turn, by what the turn did, over
-the first steps of training, in which all variants still act alike.
+Learning curves show which variant learns faster. These means show why. They cover the first steps of training, in
+which all variants still act alike.
 """
 
 import argparse
@@ -20,7 +20,8 @@ from .summary import load_runs
 
 FIRST_STEPS = 5
 
-# A near miss searches up to its evidence, then searches on, and answers in its last turn, whatever it writes there.
+# A near miss searches until it finds the evidence, then searches on, and answers in its last turn. The last turn
+# counts as the answer whatever the model wrote there.
 KINDS = (
     "right: search",
     "right: answer",
@@ -34,14 +35,14 @@ KINDS = (
 
 def turn_kinds(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """
-    What each turn of a rollout did, and its advantage.
+    Classify the turns of a rollout.
 
     Args:
         record (`dict`):
             A line of a trajectory file.
 
     Yields:
-        `tuple[str, float]`: one of `KINDS`, and the advantage.
+        `tuple[str, float]`: for each turn, one of `KINDS` and the turn's advantage.
     """
     hit, last = record["first_occurrence"], len(record["turns"]) - 1
     is_right = bool(record["outcome"])
@@ -53,36 +54,46 @@ def turn_kinds(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 def mean_advantages(records: Iterable[dict[str, Any]]) -> dict[str, float | None]:
     """
-    Mean advantage of each kind of turn.
+    Average the advantages of each kind of turn.
 
     Args:
         records (iterable of `dict`):
             Lines of trajectory files.
 
     Returns:
-        `dict[str, float | None]`: for each of `KINDS`, `None` where there was no such turn.
+        `dict[str, float | None]`: the mean for each of `KINDS`, `None` if there was no such turn.
     """
     advantages = defaultdict(list)
     for record in records:
         for kind, advantage in turn_kinds(record):
             advantages[kind].append(advantage)
-    return {kind: round(fmean(advantages[kind]), 4) if advantages[kind] else None for kind in KINDS}
+    return _means(advantages)
 
 
 def read_run(folder: Path) -> dict[str, float | None]:
-    """Mean advantages of the first steps of a run."""
+    """Mean advantages in the first steps of a run."""
     files = [folder / "trajectories" / f"step_{step:06d}.jsonl" for step in range(1, FIRST_STEPS + 1)]
     return mean_advantages(record for file in files for record in read_json_lines(file))
 
 
+def advantages_table(means: dict[str, dict[str, dict[str, float | None]]]) -> str:
+    """A Markdown table with a row for each regime and variant."""
+    lines = [f"| regime | variant | {' | '.join(KINDS)} |", f"|{'---|' * (len(KINDS) + 2)}"]
+    for regime, variants in means.items():
+        for variant, by_kind in variants.items():
+            cells = ["-" if by_kind[kind] is None else f"{by_kind[kind]:+.2f}" for kind in KINDS]
+            lines.append(f"| {regime} | {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Read the trajectories of all runs and print a table."""
+    """Read the trajectories of all runs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")
     parser.add_argument(
         "--results", type=Path, default=Path("runs/reproduction-results"), help="(default: %(default)s)"
     )
-    parser.add_argument("--json", type=Path, help="file to write the means to")
+    parser.add_argument("--json", type=Path, help="JSON file for the means")
     args = parser.parse_args()
     cells: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for run in load_runs(args.results):
@@ -92,18 +103,17 @@ def main() -> None:
         regime: {variant: _mean_of_seeds(runs) for variant, runs in variants.items()}
         for regime, variants in cells.items()
     }
-    for regime, variants in means.items():
-        print(f"\n{regime}\n\n| variant | {' | '.join(KINDS)} |\n|{'---|' * (len(KINDS) + 1)}")
-        for variant, by_kind in variants.items():
-            cells_of_row = ["-" if by_kind[kind] is None else f"{by_kind[kind]:+.2f}" for kind in KINDS]
-            print(f"| {variant} | {' | '.join(cells_of_row)} |")
+    print(advantages_table(means))
     if args.json:
         args.json.write_text(json.dumps({"first_steps": FIRST_STEPS, "mean_advantages": means}, indent=1) + "\n")
 
 
 def _mean_of_seeds(runs: list[dict[str, float | None]]) -> dict[str, float | None]:
-    known = {kind: [run[kind] for run in runs if run[kind] is not None] for kind in KINDS}
-    return {kind: round(fmean(values), 4) if values else None for kind, values in known.items()}
+    return _means({kind: [run[kind] for run in runs if run[kind] is not None] for kind in KINDS})
+
+
+def _means(values: dict[str, list]) -> dict[str, float | None]:
+    return {kind: round(fmean(values[kind]), 4) if values[kind] else None for kind in KINDS}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What TSPO costs beside GRPO: seconds per step and memory, on the same rollouts.
+"""Cost of TSPO compared with GRPO: seconds per step and memory, on the same rollouts.
 
-    python -m benchmarks.reproduction.cost --json benchmarks/results/reproduction-cost.json
+    python -m benchmarks.reproduction.cost --json runs/reproduction-cost.json
 
-Both methods run with the same seed and a learning rate of 0, so that the policy stays what it is and step k of the one
-has the very rollouts of step k of the other. They take turns, and each step's time is compared with its twin's. The
-time spent in assigning credit is also taken by itself: that is all that the two do differently.
+Both methods run with the same seed and a learning rate of 0. The policy does not change, so step k has the same
+rollouts in both, and its two times can be compared. The runs alternate between the methods. The time spent on
+assigning credit is also measured separately, because nothing else differs.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def measure(cell: Cell, work: Path) -> dict[str, Any]:
             Folder of worlds, indexes and start policies.
 
     Returns:
-        `dict`: `step_seconds` and `credit_seconds` of each step, `completion_length` (to see that the rollouts are
-        the twin's), and `peak_memory_mb`.
+        `dict`: `step_seconds`, `credit_seconds` and `completion_length` of each step, and `peak_memory_mb`. Equal
+        completion lengths show that the rollouts are the same.
     """
     retriever = open_retriever(REGIMES[cell.regime].world, work)
     policy = open_policy(cell.regime, retriever, work)
@@ -70,19 +70,19 @@ def measure(cell: Cell, work: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Compare and print."""
+    """Run both methods and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--regime", choices=REGIMES, default="misread-3", help="(default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each method (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs per method (default: %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures")
     args = parser.parse_args()
     machine = describe_machine()
     runs: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
     for repeat in range(args.repeats):
         for method in METHODS if repeat % 2 == 0 else METHODS[::-1]:
             cell = Cell(args.regime, method, seed=0, learning_rate=0.0)
-            # A process of its own: memory that one run leaves is not held against the next.
+            # A new process for each run, so that memory left by one run does not count for the next.
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 runs[method].append(pool.apply(measure, (cell, args.work)))
     summary = summarize(runs)
@@ -93,15 +93,15 @@ def main() -> None:
 
 def summarize(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """
-    The figures of the comparison.
+    Compute the figures of the comparison.
 
     Args:
         runs (`dict[str, list[dict]]`):
-            Of each method, what [`measure`] returned, in order.
+            Results of [`measure`] by method, in the order of the runs.
 
     Returns:
-        `dict`: median seconds per step and largest memory of each method; `step_ratio`, the median over twins of
-        TSPO's time by GRPO's; and `credit_share`, the time in which credit is assigned beyond GRPO's, by the step's.
+        `dict`: median seconds per step and peak memory of each method; `step_ratio`, the median ratio of TSPO's time
+        to GRPO's time for the same step; and `credit_share`, TSPO's additional time for credit as a share of a step.
     """
     pairs = [
         (one, other)

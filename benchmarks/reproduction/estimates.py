@@ -1,4 +1,4 @@
-"""Means over seeds with 95% intervals, and steps to a target; NaN is a value that is missing."""
+"""Means over seeds with 95% intervals, and steps to a target. NaN marks a missing value."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 
-WINDOW = 5  # steps whose mean counts as the start, as the end, and as one look at the exact match
+WINDOW = 5  # steps averaged for the start and the end of a run, and for each comparison with a target
 CONFIDENCE = 0.95
 ROUNDING = 1e-9
 
@@ -23,9 +23,9 @@ class Estimate:
 
     Args:
         mean (`float`):
-            The mean; NaN of no seed.
+            The mean. NaN if there is no seed.
         margin (`float` or `None`):
-            Half the width of its 95% t-interval; `None` of fewer than two seeds.
+            Half the width of the 95% t-interval. `None` for fewer than two seeds.
     """
 
     mean: float
@@ -35,15 +35,16 @@ class Estimate:
 @dataclass(frozen=True)
 class StepsToTarget:
     """
-    Steps that the runs of a cell took to the target.
+    Steps that the runs of a cell need to reach the target.
 
     Args:
         median (`float` or `None`):
-            Median over all seeds, one that never got there counting as infinitely late; `None` where that is infinite.
+            Median over all seeds. A seed that never reaches the target counts as infinity. `None` if the median is
+            infinite.
         reached (`int`), total (`int`):
-            Number of seeds that got there, and of all seeds.
+            Number of seeds that reached the target, and number of all seeds.
         least (`int` or `None`), most (`int` or `None`):
-            Of the seeds that got there.
+            Fewest and most steps of the seeds that reached the target.
     """
 
     median: float | None
@@ -54,13 +55,13 @@ class StepsToTarget:
 
 
 def known_mean(values: Array) -> float:
-    """Mean without the NaNs, NaN if there is nothing else."""
+    """Mean of the values that are not NaN. NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else math.nan
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean of a value for each seed, NaNs left out, with its 95% t-interval."""
+    """Mean over seeds without NaNs, with its 95% t-interval."""
     known = [value for value in values if not math.isnan(value)]
     mean = statistics.fmean(known) if known else math.nan
     if len(known) < 2:
@@ -70,19 +71,19 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def trailing_means(curve: Array, window: int) -> Array:
-    """Means over the last `window` steps, from step `window` on: shorter than the curve by `window - 1`."""
+    """Means over the last `window` steps, from step `window` on. The result is `window - 1` shorter than the curve."""
     windows = np.lib.stride_tricks.sliding_window_view(curve, window)
     return np.array([known_mean(values) for values in windows])
 
 
 def steps_to(curve: Array, target: float) -> int | None:
-    """The first step, counted from 1, at which the mean of the last 5 reaches the target; `None` if there is none."""
+    """First step, counted from 1, at which the mean of the last 5 reaches the target. `None` if there is none."""
     reached = np.flatnonzero(trailing_means(curve, WINDOW) >= target - ROUNDING)
     return int(reached[0]) + WINDOW if len(reached) else None
 
 
 def steps_to_target(curves: Sequence[Array], target: float) -> StepsToTarget:
-    """Steps that each curve takes to the target, summarized."""
+    """Summarize the steps that the curves need to reach the target."""
     steps = [steps_to(curve, target) for curve in curves]
     reached = [step for step in steps if step is not None]
     median = statistics.median(math.inf if step is None else step for step in steps)

@@ -1,8 +1,6 @@
-"""A figure for each regime: learning curves, kinds of wrong rollouts, and searches."""
+"""One figure per regime: learning curves, near misses and complete failures, and searches per rollout."""
 
 import io
-import itertools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +13,10 @@ from .summary import BASELINE, METHOD, Cell, Regime
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SMOOTHED = 3  # steps whose mean is a point of a curve
-COLORS = 128  # of a file: a third of the size of one with all
-LEARNING_CURVES = {BASELINE: "tab:gray", METHOD: "tab:blue", "additive": "tab:orange"}
-_OTHER_COLORS = ("green", "red", "purple", "brown", "deeppink", "olive", "deepskyblue", "gold", "black")
-_KINDS = {"near_miss": "-", "complete_failure": ":"}
+SMOOTHED = 3  # steps averaged for each point of a curve
+PALETTE = 128  # colors in a file: it takes a third of the space of a full-color file
+COLORS = {BASELINE: "tab:gray", METHOD: "tab:blue", "additive": "tab:orange"}
+_STYLES = {"near_miss": "-", "complete_failure": ":"}
 
 
 def save_figures(regimes: Sequence[Regime], folder: Path) -> list[Path]:
@@ -28,20 +25,15 @@ def save_figures(regimes: Sequence[Regime], folder: Path) -> list[Path]:
 
     Args:
         regimes (`Sequence[Regime]`):
-            The regimes.
+            The regimes to draw.
         folder (`Path`):
-            Folder of the PNG files; made if it is missing. Figures of the same name are replaced.
+            Folder for the PNG files. It is created if it is missing, and figures with the same name are replaced.
 
     Returns:
-        `list[Path]`: the files, each whole.
+        `list[Path]`: the files `reproduction-REGIME.png`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return [_save(regime, folder / figure_name(regime.name)) for regime in regimes]
-
-
-def figure_name(regime: str) -> str:
-    """Name of a regime's figure, without characters that mean something in an address."""
-    return f"reproduction-{re.sub(r'[^A-Za-z0-9_.]+', '-', regime)}.png"
+    return [_save(regime, folder / f"reproduction-{regime.name}.png") for regime in regimes]
 
 
 def _save(regime: Regime, path: Path) -> Path:
@@ -60,13 +52,13 @@ def _save(regime: Regime, path: Path) -> Path:
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=150, format="png")
     unfinished = path.with_name(path.name + ".part")
-    Image.open(drawn).convert("RGB").quantize(COLORS).save(unfinished, format="png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(PALETTE).save(unfinished, format="png", optimize=True)
     return unfinished.replace(path)
 
 
 def _draw_learning(axes: "Axes", regime: Regime) -> None:
     """Exact match of the training batches, with intervals."""
-    for variant, color in LEARNING_CURVES.items():
+    for variant, color in COLORS.items():
         if variant in regime.cells:
             steps, means, margins = _curve(regime.cells[variant], "exact_match")
             axes.plot(steps, means, color=color, label=variant)
@@ -78,27 +70,24 @@ def _draw_learning(axes: "Axes", regime: Regime) -> None:
 def _draw_kinds(axes: "Axes", regime: Regime) -> None:
     """Near misses and complete failures of GRPO and TSPO."""
     for variant in (BASELINE, METHOD):
-        for kind, style in _KINDS.items():
+        for kind, style in _STYLES.items():
             if variant in regime.cells:
                 steps, means, _ = _curve(regime.cells[variant], kind)
                 label = f"{variant}, {kind.replace('_', ' ')}"
-                axes.plot(steps, means, style, color=LEARNING_CURVES[variant], label=label)
+                axes.plot(steps, means, style, color=COLORS[variant], label=label)
     axes.set(ylabel="share of rollouts", ylim=(0, 1))
 
 
 def _draw_searches(axes: "Axes", regime: Regime) -> None:
-    """Searches of all variants."""
-    others = [variant for variant in regime.cells if variant not in LEARNING_CURVES]
-    colors = {**LEARNING_CURVES, **dict(zip(others, itertools.cycle(_OTHER_COLORS), strict=False))}
-    for variant, cell in regime.cells.items():
-        steps, means, _ = _curve(cell, "searches")
-        style = "-" if variant in LEARNING_CURVES else "--"
-        axes.plot(steps, means, style, color=colors[variant], label=variant, linewidth=1.2)
+    for variant, color in COLORS.items():
+        if variant in regime.cells:
+            steps, means, _ = _curve(regime.cells[variant], "searches")
+            axes.plot(steps, means, color=color, label=variant, linewidth=1.2)
     axes.set(ylabel="searches per rollout")
 
 
 def _curve(cell: Cell, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, means over seeds of the smoothed curves, and margins of their intervals, 0 of one seed."""
+    """Steps, means over seeds of the smoothed curves, and margins of their intervals (0 for a single seed)."""
     curves = [trailing_means(run.curves[name], SMOOTHED) for run in cell.runs]
     points = [estimate(values) for values in zip(*curves, strict=True)]
     margins = [0.0 if point.margin is None else point.margin for point in points]

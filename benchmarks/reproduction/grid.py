@@ -1,8 +1,8 @@
-"""All cells of the reproduction, one after another; a finished cell is not run again.
+"""Run all cells of the reproduction that are not finished.
 
     python -m benchmarks.reproduction.grid --processes 2
 
-GRPO and TSPO come first, in every regime, then the ablations. Whatever was run before an interruption is kept.
+GRPO and TSPO come first, in every regime, then the ablations. An interrupted grid continues with the missing cells.
 """
 
 import argparse
@@ -30,7 +30,6 @@ ABLATIONS = {
 
 
 def all_cells() -> list[Cell]:
-    """Every cell, each once."""
     main = [Cell(regime, variant, seed) for regime in REGIMES for seed in SEEDS for variant in ("grpo", "tspo")]
     ablations = [
         Cell(regime, variant, seed)
@@ -43,7 +42,7 @@ def all_cells() -> list[Cell]:
 
 def run_missing(cell: Cell, work: Path, results: Path) -> bool:
     """
-    Run a cell, unless it is done or another process is at it.
+    Run a cell unless it is finished or another process runs it.
 
     Args:
         cell ([`Cell`]):
@@ -54,7 +53,7 @@ def run_missing(cell: Cell, work: Path, results: Path) -> bool:
             Folder of the results.
 
     Returns:
-        `bool`: whether it did not fail. One that does is reported, and the others go on.
+        `bool`: `False` if the run failed. The traceback is printed.
     """
     file = cell.file(results)
     (work / cell.regime).mkdir(parents=True, exist_ok=True)
@@ -65,7 +64,7 @@ def run_missing(cell: Cell, work: Path, results: Path) -> bool:
                 scores = f"{result['start']['exact_match']:.3f} -> {result['end']['exact_match']:.3f}"
                 print(f"{file}: {scores} in {result['seconds']:.0f} s", flush=True)
     except Timeout:
-        print(f"{file}: another process is at it", flush=True)
+        print(f"{file}: another process runs it", flush=True)
     except Exception:
         print(f"{file} failed:\n{traceback.format_exc()}", flush=True)
         return False
@@ -75,7 +74,7 @@ def run_missing(cell: Cell, work: Path, results: Path) -> bool:
 def main() -> None:
     """Run the cells that are missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--processes", type=int, default=2, help="cells at a time (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=2, help="cells to run at once (default: %(default)s)")
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES), help="(default: all)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
     parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")

@@ -1,22 +1,22 @@
-"""Does turn-level credit pay a policy to stop early or late? A Monte Carlo of the credit alone, without a model.
+"""Does turn-level credit reward stopping early or late? A Monte Carlo simulation of the credit, without a model.
 
-    python -m benchmarks.reproduction.length_bias --json benchmarks/results/reproduction/length_bias.json
+    python -m benchmarks.reproduction.length_bias --json runs/reproduction-results/length_bias.json
 
-All rollouts are wrong, so every group is credited turn by turn. At each turn but the last the policy stops with a
-fixed probability, or searches. Three worlds:
+All rollouts are wrong, so every group gets credit turn by turn. At each turn except the last, the policy stops with a
+fixed probability or searches. There are three worlds:
 
-- *evidence*: a search finds the evidence with a fixed probability until it is found. After that searching on is
-  useless and costs nothing, so credit that does not bias gives stopping and searching equal advantage there; before
-  that searching has to be paid.
-- *noise*: every rollout searches at least once, and half of them, whatever they do, find the evidence at one of their
-  searches, each as likely. Searching more changes nothing, so the gradient of stopping has to be 0. No retriever is
-  like this, but random credit is.
-- *first search*: every rollout searches at least once, and half of these first searches find the evidence, later ones
-  never. Searching more changes nothing here either.
+- *evidence*: each search finds the evidence with a fixed probability until it is found. After that, more searches are
+  useless and cost nothing, so unbiased credit gives stopping and searching the same advantage. Before that, credit
+  should reward searching.
+- *noise*: every rollout searches at least once. Half of the rollouts find the evidence at a random one of their
+  searches. More searches change nothing, so the gradient of stopping should be 0. No retriever behaves like this, but
+  random credit does.
+- *first search*: every rollout searches at least once. Half of the first searches find the evidence and later ones
+  never do. More searches change nothing here either.
 
 The gradient is that of the logit of stopping: the mean over rollouts of the sum over decisions of the advantage times
-(1 if stopped, else 0, minus the probability of stopping). Above 0 the policy learns to stop. Groups are independent:
-the standard error is that over groups.
+(1 if stopped, else 0, minus the probability of stopping). If it is above 0, the policy learns to stop. The standard
+error is over groups, which are independent.
 """
 
 import argparse
@@ -51,15 +51,15 @@ STATES = ("found", "not_found", "all")
 @dataclass(frozen=True)
 class Rollouts:
     """
-    N rollouts, those of a group side by side.
+    N rollouts. The rollouts of a group are contiguous.
 
     Args:
         num_turns (`torch.Tensor` of shape `(N,)`):
-            Number of turns. All but the last search.
+            Number of turns. All turns except the last search.
         first_hits (`torch.Tensor` of shape `(N,)`):
-            Turn that found the evidence, -1 for never.
+            Turn that found the evidence, -1 if none did.
         first_decision (`int`):
-            First turn at which the policy chooses. At turn `MAX_TURNS - 1` and before this one it does not.
+            First turn at which the policy chooses. It never chooses at turn `MAX_TURNS - 1`.
     """
 
     num_turns: torch.Tensor
@@ -68,7 +68,7 @@ class Rollouts:
 
 
 def evidence_rollouts(num_rollouts: int) -> Rollouts:
-    """Rollouts whose searches find the evidence."""
+    """Rollouts with searches that may find the evidence."""
     num_turns = _num_turns(num_rollouts, first_decision=0)
     hits = torch.rand(num_rollouts, MAX_TURNS) < HIT
     hits &= torch.arange(MAX_TURNS) < num_turns.unsqueeze(1) - 1
@@ -77,19 +77,19 @@ def evidence_rollouts(num_rollouts: int) -> Rollouts:
 
 
 def noise_rollouts(num_rollouts: int) -> Rollouts:
-    """Rollouts half of which find the evidence at one of their searches, whatever they do."""
+    """Rollouts of which half find the evidence at a random search."""
     num_turns = _num_turns(num_rollouts, first_decision=1)
     turns = (torch.rand(num_rollouts) * (num_turns - 1)).long()
     return Rollouts(num_turns, turns.where(torch.rand(num_rollouts) < 0.5, -1), first_decision=1)
 
 
 def first_search_rollouts(num_rollouts: int) -> Rollouts:
-    """Rollouts half of which find the evidence at their first search."""
+    """Rollouts of which half find the evidence at their first search."""
     num_turns = _num_turns(num_rollouts, first_decision=1)
     return Rollouts(num_turns, (torch.rand(num_rollouts) < 0.5).long() - 1, first_decision=1)
 
 
-# How its rollouts are made, and the states to print. In "noise" what is found at a turn depends on what comes later.
+# How to sample each world, and the states to print. In "noise" the hit at a turn depends on later turns.
 WORLDS = {
     "evidence": (evidence_rollouts, STATES),
     "noise": (noise_rollouts, ("all",)),
@@ -99,7 +99,7 @@ WORLDS = {
 
 def measure(advantages: torch.Tensor, rollouts: Rollouts) -> dict[str, Any]:
     """
-    What credit pays for stopping.
+    Measure what credit pays for stopping.
 
     Args:
         advantages (`torch.Tensor` of shape `(N, MAX_TURNS)`):
@@ -108,9 +108,9 @@ def measure(advantages: torch.Tensor, rollouts: Rollouts) -> dict[str, Any]:
             The rollouts.
 
     Returns:
-        `dict`: for decisions after the evidence was `found`, when it was `not_found`, and `all`: `stop_minus_search`,
-        the mean advantage of stopping minus that of searching; `by_turn`, the same for each turn, `None` where nobody
-        decides; `gradient` and `gradient_standard_error`.
+        `dict`: figures for the decisions after the evidence was `found`, before it was found (`not_found`), and for
+        `all`: `stop_minus_search`, the mean advantage of stopping minus that of searching; `by_turn`, the same for
+        each turn, `None` if no rollout decides there; `gradient` and `gradient_standard_error`.
     """
     turns = torch.arange(MAX_TURNS)
     decides = (turns < rollouts.num_turns.unsqueeze(1)) & (turns >= rollouts.first_decision) & (turns < MAX_TURNS - 1)
@@ -122,7 +122,7 @@ def measure(advantages: torch.Tensor, rollouts: Rollouts) -> dict[str, Any]:
 
 
 def measure_variants(rollouts: Rollouts) -> dict[str, dict[str, Any]]:
-    """What each variant pays, by its name."""
+    """Measure what each variant pays, by its name."""
     outcomes = torch.zeros(len(rollouts.num_turns))
     return {
         name: measure(
@@ -149,7 +149,6 @@ def _num_turns(num_rollouts: int, *, first_decision: int) -> torch.Tensor:
 
 
 def _measure(advantages: torch.Tensor, chosen: torch.Tensor, stops: torch.Tensor) -> dict[str, Any]:
-    """What is paid for the decisions that are `chosen`."""
     by_turn = [_stop_minus_search(advantages[:, [k]], chosen[:, [k]], stops[:, [k]]) for k in range(MAX_TURNS)]
     score = (stops.float() - STOP) * chosen
     gradients = (advantages * score).sum(dim=1).reshape(-1, GROUP_SIZE).mean(dim=1)
@@ -179,14 +178,16 @@ def _cells(measured: dict[str, Any]) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Print the table of each world."""
+    """Measure each world and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=20_000, help="number of groups (default: 20000)")
     parser.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures")
     args = parser.parse_args()
     if args.groups < 2:
-        parser.error(f"--groups is {args.groups}: a standard error takes at least 2.")
+        parser.error(
+            f"--groups is {args.groups}. A standard error needs at least 2 groups. Set --groups to 2 or more."
+        )
 
     machine = describe_machine()
     torch.manual_seed(args.seed)

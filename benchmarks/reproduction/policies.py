@@ -1,4 +1,4 @@
-"""Start policies: made once in a work folder, the same for every variant and seed."""
+"""Start policies. Each is made once in a work folder and used for every variant and seed."""
 
 import hashlib
 import random
@@ -19,7 +19,7 @@ _SEED = 0
 
 
 def open_retriever(world_name: str, work: Path) -> BM25Retriever:
-    """The index of a world, built if it is missing."""
+    """Open the index of a world. It is built if it is missing."""
     folder = work / world_name
     with _only_one(folder):
         if not (folder / "index").exists():
@@ -30,7 +30,7 @@ def open_retriever(world_name: str, work: Path) -> BM25Retriever:
 
 
 def open_policy(regime_name: str, retriever: BM25Retriever, work: Path) -> Path:
-    """The folder of a regime's start policy, trained if it is missing."""
+    """Return the folder of a regime's start policy. The policy is trained if it is missing."""
     policy = work / regime_name / "policy"
     with _only_one(policy.parent):
         if not policy.exists():
@@ -46,7 +46,7 @@ def weights_digest(policy: Path) -> str:
 
 
 def _open_right_policy(world_name: str, retriever: BM25Retriever, work: Path) -> Path:
-    """The folder of a policy that has seen right demonstrations only."""
+    """Return the folder of a policy that has seen only right demonstrations."""
     policy = work / world_name / "policy"
     with _only_one(policy.parent):
         if not policy.exists():
@@ -90,6 +90,6 @@ def _train(
 
 
 def _only_one(folder: Path) -> FileLock:
-    """Processes that start together make things once."""
+    """Lock a folder, so that processes that start together make its contents once."""
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / ".lock")

@@ -1,13 +1,13 @@
-"""Where runs start: a world, and a policy of certain habits in it.
+"""Regimes: where runs start. A regime is a world and a policy with certain habits in it.
 
-A regime says how rare right answers are at the start, as a percentage in its name, and how rollouts fail. But for
-`wander`, most stop before they have searched enough. The others are near misses:
+The number in a regime's name is the percentage of right rollouts at the start. The rest of the name says how rollouts
+fail. Except in `wander`, most of them stop one search too early. The others are near misses:
 
-- `misread`: evidence found, and another name of it answered;
-- `past`: evidence found, searched past, and a name of the next passage answered;
-- `late`: evidence found with the last search, and no turn left to answer.
+- `misread`: they find the evidence and answer with another name in it;
+- `past`: they find the evidence, search on, and answer with a name from the next passage;
+- `late`: they find the evidence with the last search and have no turn left to answer.
 
-In `wander` all search enough, most of them for something else, and near misses are those of `past`.
+In `wander` all rollouts search enough, most of them for something else. Its near misses are those of `past`.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Regime:
         world (`str`):
             One of `WORLDS`.
         habits (`dict[str, float]`):
-            Share of each habit in the demonstrations of the last part of the warm start.
+            Share of each habit in the demonstrations of the second part of the warm start.
         habit_steps (`int`, *optional*, defaults to `250`):
-            Supervised steps of that part.
+            Supervised steps of the second part.
         steps (`int`, *optional*, defaults to `40`):
             Training steps of a run.
         groups (`int`, *optional*, defaults to `8`):
@@ -38,8 +38,8 @@ class Regime:
     groups: int = 8
 
 
-# The shares were chosen by the exact match that they lead to. Nothing but right rollouts may end where right ones do
-# ("wanders" would), or right answers cannot be made rare.
+# The shares were chosen by the exact match that they lead to. Only right rollouts may end where right ones do (the
+# habit "wanders" would break this). Otherwise right answers cannot be made rare.
 REGIMES = {
     "misread-0.3": Regime("searchworld", {"right": 0.003, "stops_early": 0.77, "misreads_subject": 0.227}),
     "misread-3": Regime("searchworld", {"right": 0.04, "stops_early": 0.74, "misreads_subject": 0.22}),

@@ -1,8 +1,8 @@
-"""Tables and figures of the reproduction, from the run files alone.
+"""Tables and figures of the reproduction, made from the result files alone.
 
     python -m benchmarks.reproduction.report
 
-Means are over seeds, with 95% t-intervals; differences are to GRPO, paired by seed.
+Means are over seeds, with 95% t-intervals. Differences are to GRPO and paired by seed.
 """
 
 import argparse
@@ -10,18 +10,35 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from tspo_trl.evaluation.folder import read_json
+
+from .advantages import advantages_table
 from .estimates import Estimate, StepsToTarget
+from .length_bias import WORLDS, table
 from .regimes import REGIMES
-from .summary import BASELINE, METHOD, Cell, Regime, Run, expectation, load_runs, summarize
+from .summary import (
+    BASELINE,
+    METHOD,
+    Cell,
+    Regime,
+    Run,
+    expectation,
+    final_training,
+    learning_area,
+    load_runs,
+    read_run,
+    summarize,
+)
 from .variants import VARIANTS
 
 VARIANT_ORDER = tuple(VARIANTS)
+FIGURES = ("misread-0.3", "past-0.3")  # where TSPO starts sooner, and where it fails
 NONE = "-"
 
 
 def regimes_table(regimes: Sequence[Regime]) -> str:
     """
-    The answer: a row for each regime.
+    Compare TSPO with GRPO, in a row for each regime.
 
     Args:
         regimes (`Sequence[Regime]`):
@@ -48,7 +65,7 @@ def regimes_table(regimes: Sequence[Regime]) -> str:
 
 def variants_table(regime: Regime) -> str:
     """
-    The variants of a regime, each with the command that runs it again.
+    Compare the variants of a regime, each with the command that repeats its runs.
 
     Args:
         regime ([`Regime`]):
@@ -75,9 +92,44 @@ def variants_table(regime: Regime) -> str:
     return _table(header, [_variant_row(regime.name, cell) for cell in regime.cells.values()])
 
 
+def learning_rates_table(folder: Path) -> str:
+    """
+    List the runs at other learning rates.
+
+    Args:
+        folder (`Path`):
+            Folder of the results of `tune`.
+
+    Returns:
+        `str`: a Markdown table. It has no rows if there are no such runs.
+    """
+    runs = [read_run(path) for path in folder.glob("*/*-seed*.json")]
+    runs.sort(key=lambda run: (run.regime, run.variant, run.settings["learning_rate"], run.seed))
+    header = (
+        "regime",
+        "variant",
+        "learning rate",
+        "seed",
+        "area under the curve",
+        "EM of the last 5 steps",
+        "final EM",
+    )
+    rows = [
+        (
+            run.regime,
+            run.variant,
+            f"{run.settings['learning_rate']:g}",
+            str(run.seed),
+            *(f"{value:.3f}" for value in (learning_area(run), final_training(run), run.end["exact_match"])),
+        )
+        for run in runs
+    ]
+    return _table(header, rows)
+
+
 def cost_table(runs: Sequence[Run]) -> str:
     """
-    What the runs took, and what they ran with.
+    Summarize time, memory, commits and versions of the runs.
 
     Args:
         runs (`Sequence[Run]`):
@@ -99,13 +151,15 @@ def cost_table(runs: Sequence[Run]) -> str:
     return _table(("", "all runs"), rows)
 
 
-def report(runs: Sequence[Run], regimes: Sequence[Regime]) -> str:
+def report(runs: Sequence[Run], regimes: Sequence[Regime], folder: Path) -> str:
     """
-    All tables.
+    Write all tables.
 
     Args:
         runs (`Sequence[Run]`), regimes (`Sequence[Regime]`):
             All runs, and their summary.
+        folder (`Path`):
+            Folder of results. The tables of `tune`, `advantages` and `length_bias` follow if their results exist.
 
     Returns:
         `str`: Markdown.
@@ -113,6 +167,15 @@ def report(runs: Sequence[Run], regimes: Sequence[Regime]) -> str:
     sections = ["## Regimes", regimes_table(regimes)]
     for regime in regimes:
         sections += [f"## {regime.name}", variants_table(regime)]
+    if (folder / "tuning").exists():
+        sections += ["## Learning rates", learning_rates_table(folder / "tuning")]
+    if (folder / "advantages.json").exists():
+        means = read_json(folder / "advantages.json")["mean_advantages"]
+        sections += ["## Mean advantage of a turn in the first 5 steps", advantages_table(means)]
+    if (folder / "length_bias.json").exists():
+        results = read_json(folder / "length_bias.json")["results"]
+        for world, (_, states) in WORLDS.items():
+            sections += [f"## Length: {world.replace('_', ' ')}", table(results[world], states)]
     sections += ["## Cost", cost_table(runs)]
     return "\n\n".join(sections) + "\n"
 
@@ -154,7 +217,7 @@ def _variant_row(regime: str, cell: Cell) -> list[str]:
 
 
 def estimate_text(estimate: Estimate | None, *, signed: bool = False) -> str:
-    """A mean with its interval, such as `0.531 [0.502, 0.560]`."""
+    """Format a mean with its interval, such as `0.531 [0.502, 0.560]`."""
     if estimate is None or math.isnan(estimate.mean):
         return NONE
     sign = "+" if signed else ""
@@ -165,7 +228,7 @@ def estimate_text(estimate: Estimate | None, *, signed: bool = False) -> str:
 
 
 def steps_text(steps: StepsToTarget | None) -> str:
-    """The median, the range of the seeds that got there, and how many did, such as `12 [9, 15] (3/5)`."""
+    """Format the median, then range and number of seeds that reached the target: `12 [9, 15] (3/5)`."""
     if steps is None:
         return NONE
     median = "never" if steps.median is None else f"{steps.median:g}"
@@ -174,7 +237,7 @@ def steps_text(steps: StepsToTarget | None) -> str:
 
 
 def command(regime: str, cell: Cell) -> str:
-    """The shell command that runs all seeds of a cell again."""
+    """The shell command that repeats all runs of a cell."""
     once = f"python -m benchmarks.reproduction.run --regime {regime} --variant {cell.variant} --seed"
     seeds = [str(run.seed) for run in cell.runs]
     return f"{once} {seeds[0]}" if len(seeds) == 1 else f"for s in {' '.join(seeds)}; do {once} $s; done"
@@ -189,9 +252,11 @@ def main() -> None:
     """Write the tables and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     results = Path("benchmarks/results/reproduction")
-    parser.add_argument("--results", type=Path, default=results, help="folder of run files (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=results, help="folder of result files (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=results / "tables.md", help="(default: %(default)s)")
-    parser.add_argument("--figures", type=Path, default=Path("docs/images"), help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--figures", type=Path, default=Path("docs/images"), help="folder of the figures (default: %(default)s)"
+    )
     args = parser.parse_args()
     try:
         runs = load_runs(args.results)
@@ -203,9 +268,10 @@ def main() -> None:
     regimes = summarize(runs, tuple(REGIMES), VARIANT_ORDER)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = args.output.with_name(args.output.name + ".part")
-    unfinished.write_text(report(runs, regimes), encoding="utf-8")
+    unfinished.write_text(report(runs, regimes, args.results), encoding="utf-8")
     unfinished.replace(args.output)
-    for path in (args.output, *save_figures(regimes, args.figures)):
+    drawn = [regime for regime in regimes if regime.name in FIGURES]
+    for path in (args.output, *save_figures(drawn, args.figures)):
         print(path)
 
 

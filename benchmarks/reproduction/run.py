@@ -1,9 +1,10 @@
-"""One cell of the reproduction: a regime, a variant and a seed, trained and written as JSON.
+"""Train one cell of the reproduction (a regime, a variant and a seed) and write its result as JSON.
 
     python -m benchmarks.reproduction.run --regime misread-3 --variant tspo --seed 1
 
 World, index and start policy are made once in `--work`. All variants start from the same policy and see the same
-questions in the same order, with the same rollouts, updates and hyper-parameters. A cell whose file exists is done.
+questions in the same order, with the same number of rollouts and updates and the same hyper-parameters. A cell is not
+run again if its file exists.
 """
 
 import argparse
@@ -32,8 +33,8 @@ from .variants import VARIANTS
 from .worlds import WORLDS
 
 NUM_GENERATIONS = 8
-MICRO_BATCH = 16  # larger ones are slower on a CPU: what a layer makes no longer fits its cache
-LEARNING_RATE = 1e-3  # GRPO's best of `tune.py`
+MICRO_BATCH = 16  # larger ones are slower on a CPU, because activations no longer fit its cache
+LEARNING_RATE = 1e-3  # best of `tune.py` for GRPO
 
 CURVES = {
     "exact_match": "rewards/exact_match_reward/mean",
@@ -58,7 +59,7 @@ CURVES = {
 @dataclass(frozen=True)
 class Cell:
     """
-    A run.
+    One training run.
 
     Args:
         regime (`str`):
@@ -68,7 +69,7 @@ class Cell:
         seed (`int`):
             Seed of the order of the questions and of all sampling.
         learning_rate (`float`, *optional*, defaults to `LEARNING_RATE`):
-            Learning rate, constant.
+            Constant learning rate.
     """
 
     regime: str
@@ -77,13 +78,13 @@ class Cell:
     learning_rate: float = LEARNING_RATE
 
     def file(self, results: Path) -> Path:
-        """Where its result is kept."""
+        """Path of the result file."""
         return results / self.regime / f"{self.variant}-seed{self.seed}.json"
 
 
 def run_cell(cell: Cell, work: Path, file: Path) -> dict[str, Any]:
     """
-    Train and evaluate.
+    Train and evaluate a cell.
 
     Args:
         cell ([`Cell`]):
@@ -91,10 +92,11 @@ def run_cell(cell: Cell, work: Path, file: Path) -> dict[str, Any]:
         work (`Path`):
             Folder of worlds, indexes, start policies and trajectories.
         file (`Path`):
-            JSON file to write; what stands there is returned and nothing is run.
+            JSON file to write. If it exists, its contents are returned and nothing is run.
 
     Returns:
-        `dict[str, Any]`: settings, held-out scores before and after, a curve for each of `CURVES`, versions and cost.
+        `dict[str, Any]`: settings, held-out scores before and after training, a curve for each of `CURVES`, versions
+        and cost.
     """
     if file.exists():
         return read_json(file)
@@ -142,7 +144,7 @@ def run_cell(cell: Cell, work: Path, file: Path) -> dict[str, Any]:
 
 
 def _scores_before(cell: Cell, policy: Path, retriever: BM25Retriever, work: Path) -> dict[str, float]:
-    """Held-out scores of a start policy, the same for all that start there."""
+    """Held-out scores of a start policy. They are computed once per policy."""
     file = policy / "scores.json"
     if not file.exists():
         trainer = make_trainer(replace(cell, seed=0), policy, retriever, work, work / cell.regime / "start")
@@ -152,7 +154,7 @@ def _scores_before(cell: Cell, policy: Path, retriever: BM25Retriever, work: Pat
 
 
 def make_trainer(cell: Cell, policy: Path, retriever: BM25Retriever, work: Path, output: Path) -> TSPOTrainer:
-    """The trainer of a cell, with small budgets."""
+    """Make the trainer of a cell."""
     regime, variant = REGIMES[cell.regime], VARIANTS[cell.variant]
     world = WORLDS[regime.world]
     num_rollouts = regime.groups * NUM_GENERATIONS
@@ -195,7 +197,7 @@ def _dataset(path: Path) -> Dataset:
 
 
 def _curves(log_history: list[dict[str, Any]]) -> dict[str, list[float | None]]:
-    """Each metric step by step; what has no value in a step is `None`."""
+    """Values of each metric step by step, `None` if a step has no value."""
     rows = [row for row in log_history if "tspo/near_miss" in row]
     return {name: [_number(row.get(metric)) for row in rows] for name, metric in CURVES.items()}
 
@@ -207,8 +209,8 @@ def _number(value: Any) -> float | None:
 def main() -> None:
     """Run one cell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--regime", required=True, choices=REGIMES, help="where the run starts")
-    parser.add_argument("--variant", required=True, choices=VARIANTS, help="how credit is assigned")
+    parser.add_argument("--regime", required=True, choices=REGIMES, help="start policy and world")
+    parser.add_argument("--variant", required=True, choices=VARIANTS, help="credit assignment")
     parser.add_argument("--seed", type=int, required=True, help="seed of the questions' order and of sampling")
     parser.add_argument("--learning_rate", type=float, default=LEARNING_RATE, help="(default: %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("runs/reproduction"), help="(default: %(default)s)")

@@ -1,4 +1,4 @@
-"""What is compared: GRPO, TSPO, its ablations, and a control."""
+"""Variants to compare: GRPO, TSPO, its ablations, and a control."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,14 +11,13 @@ from tspo_trl import TSPOTrainer
 
 class ShuffledCreditTrainer(TSPOTrainer):
     """
-    A control: as much latent reward as TSPO gives, to turns that did not earn it.
+    A control that gives as much latent reward as TSPO, but to the wrong turns.
 
-    In each group, the near misses' latent reward goes to wrong rollouts of the group at random, and there to a random
-    turn that searched.
+    In each group, the latent reward of the near misses goes to random wrong rollouts, at a random turn that searched.
     """
 
     def _turn_advantages(self, outcomes: Tensor, num_turns: Tensor, first_hits: Tensor, group_size: int) -> Tensor:
-        # The same in every process: all see the same batch and have made as many steps.
+        # Every process gets the same shuffle, because all see the same batch and the same step number.
         generator = torch.Generator().manual_seed(self.args.seed * 100_003 + self.state.global_step)
         threshold = self.args.success_threshold
         shuffled = shuffled_hits(outcomes, num_turns, first_hits, group_size, threshold, generator)
@@ -38,20 +37,21 @@ def shuffled_hits(
 
     Args:
         outcomes (`torch.Tensor` of shape `(N,)`):
-            Outcome rewards, NaN where unscorable; groups contiguous.
+            Outcome rewards, NaN if unscorable. The rollouts of a group are contiguous.
         num_turns (`torch.Tensor` of shape `(N,)`):
-            Turns of each rollout; all but the last searched.
+            Turns of each rollout. All turns except the last searched.
         first_hits (`torch.Tensor` of shape `(N,)`):
-            Turn of the first occurrence, -1 for never.
+            Turn of the first occurrence, -1 if there is none.
         group_size (`int`):
             Rollouts per group.
         success_threshold (`float`):
-            Outcome from which a rollout is correct.
+            Smallest outcome of a correct rollout.
         generator (`torch.Generator`):
             Source of randomness.
 
     Returns:
-        `torch.Tensor` of shape `(N,)`: as many near misses in each group as before, as far as wrong rollouts searched.
+        `torch.Tensor` of shape `(N,)`: first occurrences with as many near misses in each group as before, or as many
+        as there are wrong rollouts that searched.
     """
     is_wrong = outcomes < success_threshold
     shuffled = first_hits.clone()
@@ -75,7 +75,7 @@ class Variant:
         options (`dict`, *optional*):
             Options of [`TSPOConfig`] that differ from their defaults.
         trainer (`type`, *optional*):
-            The trainer's class.
+            Class of the trainer.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
@@ -95,7 +95,7 @@ VARIANTS = {
     "prefix": Variant({"credit": "prefix"}),
     "all_turns": Variant({"turn_baseline": "all_turns"}),
     "absent_zero": Variant({"absent_turns": "zero"}),
-    # Where advantages are divided by the group's deviation, alpha matters at trajectory level only.
+    # Advantages are divided by the group's deviation, so alpha matters at trajectory level only.
     "alpha_0.1": Variant({"alpha": 0.1, **_MIXED}),
     "alpha_0.9": Variant({"alpha": 0.9, **_MIXED}),
 }

@@ -1,4 +1,4 @@
-"""The worlds of the reproduction, and what a rollout may spend in each."""
+"""Worlds of the reproduction, and the budgets of a rollout in each."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +18,11 @@ class World:
         limits (`dict`):
             Budgets of [`TSPOConfig`].
         right_steps (`int`):
-            Supervised steps on right demonstrations, until the policy can read and copy.
+            Supervised steps on right demonstrations, which teach the policy to read and copy.
         max_length (`int`, *optional*, defaults to `512`):
             Longest sequence of the policy, in tokens.
+        relations (`dict`, *optional*, defaults to `RELATIONS`):
+            Relations of the world.
     """
 
     arguments: dict[str, Any]
@@ -30,7 +32,7 @@ class World:
     relations: dict[str, dict[str, str]] = field(default_factory=lambda: RELATIONS)
 
     def make(self) -> SearchWorld:
-        """Generate the world, the same in every process."""
+        """Generate the world. It is the same in every process."""
         return SearchWorld(0, relations=self.relations, **self.arguments)
 
 

@@ -1,13 +1,13 @@
-"""Made-up run files of the reproduction, in short."""
+"""Made-up result files of the reproduction."""
 
 from tspo_trl.evaluation.folder import write_json
 
 
 def write_run(folder, regime, variant, seed, exact_match, *, final=0.5, **other):
     """
-    A run file with a curve of the exact match and a held-out exact match after training.
+    Write a result file with a curve of the exact match and a held-out exact match after training.
 
-    `other` replaces other curves (a list, or one number for every step), or `policy`, `seconds`, `machine`.
+    `other` replaces other curves (a list, or one number for every step) or other values of the file.
     """
     curves = {"near_miss": 0.2, "complete_failure": 0.6, "all_wrong_groups": 0.75, "groups_without_signal": 0.25}
     curves = {**curves, "turns": 2.0, "searches": 1.0, "advantage_early_stopping": None}

@@ -1,4 +1,4 @@
-"""What a variant pays for which decision."""
+"""Mean advantages by what a turn did."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What TSPO costs beside GRPO: the arithmetic."""
+"""Arithmetic of the cost of TSPO compared with GRPO."""
 
 import pytest
 

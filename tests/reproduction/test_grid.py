@@ -1,4 +1,4 @@
-"""Which cells there are, and what becomes of one that fails."""
+"""Cells of the grid, and cells that fail or are finished."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What credit pays for stopping: tiny groups by hand, and the worlds whose answer is known."""
+"""Credit for stopping: tiny groups by hand, and worlds with a known answer."""
 
 import pytest
 import torch
@@ -25,8 +25,8 @@ def seeded():
 
 def measured():
     """
-    Two equal groups. Rollout 1 finds with its search and stops, rollout 2 finds and searches once more, 0 and the
-    others stop at once.
+    Two equal groups. Rollout 1 finds the evidence with its search and stops. Rollout 2 finds it and searches once
+    more. The others stop at once.
     """
     num_turns = torch.tensor([1, 2, 3, 1, 1, 1, 1, 1])
     first_hits = torch.tensor([-1, 0, 0, -1, -1, -1, -1, -1])

@@ -1,15 +1,17 @@
-"""The tables and figures of the reproduction."""
+"""Tables and figures of the reproduction."""
 
 import itertools
 import sys
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from benchmarks.reproduction import report
 from benchmarks.reproduction.estimates import Estimate, StepsToTarget
-from benchmarks.reproduction.figures import figure_name, save_figures
+from benchmarks.reproduction.figures import COLORS, save_figures
 from benchmarks.reproduction.report import (
+    FIGURES,
     VARIANT_ORDER,
     cost_table,
     estimate_text,
@@ -134,32 +136,33 @@ def test_cost_of_all_runs(folder):
     ]
 
 
-@pytest.mark.parametrize(
-    ("regime", "name"),
-    [("misread-0.3", "reproduction-misread-0.3.png"), ("3%-misread", "reproduction-3-misread.png")],
-)
-def test_figure_has_the_name_of_its_regime(regime, name):
-    assert figure_name(regime) == name
-
-
 def run_report(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments)])
     report.main()
 
 
 def test_tables_and_figures_are_written(folder, monkeypatch):
+    write_run(folder, FIGURES[0], "tspo", 1, FAST)
     output, figures = folder / "new" / "tables.md", folder / "images"
     run_report(monkeypatch, "--results", folder, "--output", output, "--figures", figures)
     headings = [line for line in output.read_text("utf-8").splitlines() if line.startswith("#")]
-    assert headings == ["## Regimes", "## misread-3", "## Cost"]
+    assert headings == ["## Regimes", "## misread-0.3", "## misread-3", "## Cost"]
     (figure,) = figures.iterdir()
-    assert figure.name == "reproduction-misread-3.png"
+    assert figure.name == "reproduction-misread-0.3.png"
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
-def test_figure_of_every_variant_is_small(tmp_path):
+def test_other_results_have_their_tables():
+    folder = Path(report.__file__).parent.parent / "results" / "reproduction"
+    text = report.report(load_runs(folder), [], folder)
+    assert "| past-3 | grpo | 0.001 | 101 | 0.778 | 0.934 | 0.933 |" in text
+    assert "| past-3 | tspo | +1.91 | +1.91 | -0.08 | -0.16 | -0.16 | -0.21 | -0.65 |" in text
+    assert "| additive_credit | -0.078 | -0.0360 ± 0.0002 |" in text
+
+
+def test_figure_is_small(tmp_path):
     random = Random(0)
-    for variant, seed in itertools.product(VARIANT_ORDER, (1, 2)):
+    for variant, seed in itertools.product(COLORS, (1, 2)):
         curves = {name: [random.random() for _ in range(40)] for name in ("searches", "near_miss", "complete_failure")}
         write_run(tmp_path, "misread-3", variant, seed, [random.random() for _ in range(40)], **curves)
     (figure,) = save_figures(summarize(load_runs(tmp_path)), tmp_path / "images")
@@ -169,4 +172,4 @@ def test_figure_of_every_variant_is_small(tmp_path):
 def test_folder_without_runs_is_a_message(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run_report(monkeypatch, "--results", tmp_path / "nothing")
-    assert "holds no run" in capsys.readouterr().err
+    assert "contains no run" in capsys.readouterr().err

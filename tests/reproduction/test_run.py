@@ -1,4 +1,4 @@
-"""A cell from end to end, small."""
+"""A small cell from end to end."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The summary of the reproduction's runs, with numbers worked out by hand."""
+"""Summary of the runs, with numbers computed by hand."""
 
 import math
 
@@ -174,7 +174,7 @@ def test_other_files_are_no_runs(tmp_path):
 
 
 def test_folder_without_runs_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no run"):
+    with pytest.raises(FileNotFoundError, match="contains no run"):
         load_runs(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The variants, and the control that shuffles credit."""
+"""Options of the variants, and the control that shuffles credit."""
 
 import pytest
 import torch
