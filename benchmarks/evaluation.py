@@ -22,7 +22,8 @@ from scripted_policy import MODEL
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tspo_trl.evaluation.arguments import AgentArguments, open_agent
+from tspo_trl.evaluation.arguments import AgentArguments
+from tspo_trl.evaluation.backends import open_agent
 from tspo_trl.evaluation.questions import load_question_files
 from tspo_trl.evaluation.run import run_evaluation
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever

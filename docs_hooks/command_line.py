@@ -1,4 +1,4 @@
-"""A MkDocs hook: puts the `--help` of every subcommand where a page says `<!-- help of every command -->`."""
+"""MkDocs hook that replaces `<!-- help of every command -->` in a page by the `--help` of every subcommand."""
 
 import io
 import os
@@ -14,11 +14,11 @@ SUBCOMMANDS = {"data": ("prepare", "verify")}
 
 def help_text(*command: str) -> str:
     """
-    What a command prints with `--help`.
+    Return the `--help` of a command.
 
     Args:
         *command (`str`):
-            The subcommand, and its own subcommand where it has one; nothing for the console script itself.
+            Subcommand and, if it has subcommands, one of them. Nothing for the console script itself.
 
     Returns:
         `str`
@@ -30,7 +30,7 @@ def help_text(*command: str) -> str:
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """Replace the mark in a page by one section a command."""
+    """Replace the mark in a page by one section per command."""
     if MARK not in markdown:
         return markdown
     sections = []

@@ -1,7 +1,7 @@
-"""A griffe extension: docstrings in Hugging Face's form become Markdown that mkdocstrings shows as it is.
+"""Griffe extension that converts docstrings in Hugging Face's format to Markdown for mkdocstrings.
 
-`Args:`, `Returns:` and `Raises:` with their indented items become definition lists and bullet points, and cross
-references (a name in backticks and brackets) become links to the API pages, or code where the name is not ours.
+`Args:`, `Returns:` and `Raises:` with their indented items become definition lists and bullet points. Cross references
+(a name in backticks and brackets) become links to the API pages, or code if the name belongs to another package.
 """
 
 import re
@@ -27,7 +27,7 @@ _CALLOUT = re.compile(r"^> \[!(\w+)\]\n((?:>.*\n?)*)", re.MULTILINE)
 
 
 class HuggingFaceDocstrings(griffe.Extension):
-    """Rewrites every docstring of a package when it has been loaded."""
+    """Rewrites every docstring of a loaded package."""
 
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **kwargs: Any) -> None:
         """Rewrite the docstrings of all modules, classes, functions and attributes."""
@@ -43,11 +43,11 @@ class HuggingFaceDocstrings(griffe.Extension):
 
 def to_markdown(docstring: str) -> str:
     """
-    A docstring as Markdown, cross references left as they are.
+    Convert a docstring to Markdown. Cross references stay unchanged.
 
     Args:
         docstring (`str`):
-            Without the indentation of the code around it.
+            Docstring without the indentation of the surrounding code.
 
     Returns:
         `str`
@@ -74,7 +74,7 @@ def _section(name: str, body: str) -> str:
 
 
 def _items(body: str) -> list[str]:
-    """The items of a section: each begins without indentation."""
+    """Split a section into its items, which begin without indentation."""
     items: list[str] = []
     for line in body.splitlines():
         if line.startswith((" ", "`, ")) or not line:
@@ -85,12 +85,12 @@ def _items(body: str) -> list[str]:
 
 
 def _joined(item: str) -> str:
-    """An item of `Returns` or `Raises` in one line: its type, then what it is."""
+    """Join an item of `Returns` or `Raises` to one line."""
     return re.sub(r"\s+", " ", re.sub(r"^([A-Z]\w+(?:Error|Warning))(?=:)", r"`\1`", item))
 
 
 def _definitions(body: str) -> str:
-    """Items of arguments as a definition list, with the headings that stand between them."""
+    """Convert items of arguments, with the headings between them, to a definition list."""
     definitions = []
     for item in _items(body):
         first, _, rest = item.partition("\n")
@@ -122,7 +122,7 @@ def _with_links(text: str, obj: griffe.Object, loader: griffe.GriffeLoader) -> s
 
 
 def _path(name: str, obj: griffe.Object, loader: griffe.GriffeLoader) -> str | None:
-    """Where a name of our package is defined; `None` for a name of another package, or of none."""
+    """Return where a name of this package is defined, or `None` for other names."""
     try:
         first, dot, rest = name.partition(".")
         path = name if first == obj.package.name else obj.resolve(first) + dot + rest

@@ -18,8 +18,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from tspo_trl.data.questions import load_questions
-from tspo_trl.protocols.tags import TagProtocol
+from tspo_trl import TagProtocol
+from tspo_trl.data import load_questions
 from tspo_trl.search import Passage
 from tspo_trl.search.indexing.bm25 import read_corpus
 

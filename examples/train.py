@@ -27,8 +27,8 @@ from datasets import Dataset
 from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
-from tspo_trl import TSPOConfig, TSPOTrainer
-from tspo_trl.data.questions import load_questions
+from tspo_trl import ChatToolProtocol, SearchProtocol, TagProtocol, TSPOConfig, TSPOTrainer
+from tspo_trl.data import load_questions
 from tspo_trl.dry_run import (
     DryRunArguments,
     Launch,
@@ -38,9 +38,6 @@ from tspo_trl.dry_run import (
     planned_config,
     planned_launch,
 )
-from tspo_trl.protocols.base import SearchProtocol
-from tspo_trl.protocols.chat import ChatToolProtocol
-from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.rewards import exact_match_reward, f1_reward, format_reward
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
 from tspo_trl.trainer.callbacks import CollapseAlarm
@@ -78,7 +75,6 @@ class ScriptArguments:
         default_factory=lambda: ["exact_match"],
         metadata={"help": "Outcome rewards.", "choices": list(REWARD_FUNCS)},
     )
-
     protocol: Literal["tags", "chat"] = field(
         default="tags", metadata={"help": "`tags` (Search-R1's) or `chat` (tool calls in the model's chat template)."}
     )
@@ -95,7 +91,7 @@ class ScriptArguments:
             raise ValueError(f"`protocol` is {self.protocol!r}. Choose 'tags' or 'chat'.")
         unknown = set(self.reward_funcs) - set(REWARD_FUNCS)  # `choices` does not check values from a file
         if unknown:
-            raise ValueError(f"`reward_funcs` holds {sorted(unknown)}. Choose among {sorted(REWARD_FUNCS)}.")
+            raise ValueError(f"`reward_funcs` contains {sorted(unknown)}. Choose among {sorted(REWARD_FUNCS)}.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"`early_stopping_patience` must be at least 1, got {self.early_stopping_patience}.")
 

@@ -1,9 +1,9 @@
 """Execute the notebooks, offline and without a GPU.
 
-    python notebooks/execute.py             # at test sizes, in a temporary folder: fails where a notebook fails
-    python notebooks/execute.py --in-place  # at the sizes that stand in them, and store the outputs in them
+    python notebooks/execute.py             # with the sizes of the tests, in a temporary folder
+    python notebooks/execute.py --in-place  # with the sizes of the notebooks. Stores the outputs in them.
 
-A notebook's parameters are the variables of its cell tagged `parameters`, as for papermill.
+The parameters of a notebook are the variables of its cell tagged `parameters`, as for papermill.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from traitlets import default
 NOTEBOOKS = Path(__file__).resolve().parent
 NAMES = ("quickstart", "your_own_corpus", "understanding_tspo")
 
+# Sizes of the tests.
 TEST_PARAMETERS: dict[str, dict[str, Any]] = {
     "quickstart": {
         "NUM_PEOPLE": 60,
@@ -39,11 +40,10 @@ TEST_PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "your_own_corpus": {"STEPS": 2, "TINY_MODEL_STEPS": 40},
 }
-"""For sizes that a test has time for."""
 
 
 class ThisInterpreter(AsyncKernelManager):
-    """Starts kernels in this interpreter, whatever kernels Jupyter knows by the name `python3`."""
+    """Starts kernels in this interpreter, even if Jupyter knows another kernel named `python3`."""
 
     @default("kernel_spec_manager")
     def _kernel_spec_manager_default(self) -> KernelSpecManager:
@@ -58,15 +58,15 @@ def execute(name: str, folder: Path, parameters: Mapping[str, Any]) -> NotebookN
         name (`str`):
             One of `NAMES`.
         folder (`Path`):
-            Where it runs; the files that notebooks use are copied there.
+            Folder to run in. The files that notebooks use are copied to it.
         parameters (mapping):
-            Values in place of those in the cell tagged `parameters`.
+            Values that replace those in the cell tagged `parameters`.
 
     Returns:
-        `NotebookNode`: the notebook with its outputs, and with its own parameters.
+        `NotebookNode`: the notebook with its outputs and its original parameters.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: A cell failed.
+        `nbclient.exceptions.CellExecutionError`: If a cell fails.
     """
     shutil.copytree(NOTEBOOKS / "data", folder / "data")
     shutil.copytree(NOTEBOOKS.parent / "examples", folder / "examples")
@@ -82,7 +82,7 @@ def execute(name: str, folder: Path, parameters: Mapping[str, Any]) -> NotebookN
         timeout=None,
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
-        record_timing=False,  # it would make every execution a change
+        record_timing=False,  # timing would change the file at every execution
     )
     client.execute(env=kernel_environment())
     cell.source = source
@@ -90,17 +90,17 @@ def execute(name: str, folder: Path, parameters: Mapping[str, Any]) -> NotebookN
 
 
 def kernel_environment() -> dict[str, str]:
-    """The environment, with this interpreter's commands first, no model hub and no GPU."""
+    """Return the environment, with the commands of this interpreter first, no model hub and no GPU."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     settings = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
     return {**os.environ, "PATH": path, **settings}
 
 
 def main() -> None:
-    """Execute the notebooks that are named."""
+    """Execute the notebooks named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
-    parser.add_argument("--in-place", action="store_true", help="at full size, and store the outputs")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: all)")
+    parser.add_argument("--in-place", action="store_true", help="use the full sizes and store the outputs")
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"no notebook is called {', '.join(sorted(unknown))}; choose among {', '.join(NAMES)}")

@@ -1,10 +1,12 @@
-"""A small tokenizer with one of TRL's chat templates, made on the spot."""
+"""A small tokenizer with one of TRL's chat templates."""
 
 from pathlib import Path
 
 import trl
 
 from tspo_trl.protocols.chat import INSTRUCTIONS
+
+from .tiny_models import train_tokenizer
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|eot_id|>"]
@@ -13,7 +15,7 @@ TEXTS = [
     '<tool_call>\n{"name": "search", "arguments": {"query": "capital of France"}}\n</tool_call>',
     "user\n<tool_response>\nDoc 1(Title: Paris) Paris is the capital of France.\n</tool_response>",
     "Answer the question. <answer> Paris </answer>",
-    # What stands in every prompt, so that prompts are short.
+    # Texts of every prompt, so that prompts are short.
     "system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.\n\n# Tools\n\n"
     "You may call one or more functions to assist with the user query.\n\nYou are provided with function signatures "
     "within <tools></tools> XML tags:\n<tools>\n",
@@ -28,29 +30,18 @@ TEXTS = [
 
 def make_chat_tokenizer(template="qwen2_5", eos_token="<|im_end|>"):
     """
-    Byte-level BPE that loses nothing, with the special tokens of Qwen and Llama.
+    Create a tokenizer with the special tokens of Qwen and Llama.
 
     Args:
         template (`str`, *optional*, defaults to `"qwen2_5"`):
-            Name of a file in TRL's `chat_templates`; `None` for none.
+            Name of a file in TRL's `chat_templates`. `None` for no chat template.
         eos_token (`str`, *optional*, defaults to `"<|im_end|>"`):
             End-of-sequence token.
 
     Returns:
         [`~transformers.PreTrainedTokenizerFast`]
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=1_500, initial_alphabet=alphabet, special_tokens=SPECIAL_TOKENS)
-    backend.train_from_iterator(TEXTS * 2, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=eos_token, pad_token="<|endoftext|>", bos_token="<|begin_of_text|>"
-    )
+    tokenizer = train_tokenizer(TEXTS, 1_500, SPECIAL_TOKENS, eos_token=eos_token, bos_token="<|begin_of_text|>")
     if template is not None:
         tokenizer.chat_template = (TEMPLATES / f"{template}.jinja").read_text(encoding="utf-8")
     return tokenizer

@@ -1,11 +1,12 @@
-"""Real parts for the tests, made on the spot: a tokenizer, tiny Qwen2 models and a small Lucene index."""
+"""Fixtures of all tests: a tokenizer, tiny Qwen2 models, a small Lucene index and trainers."""
 
-import json
 import os
 
 import pytest
 
-from .tiny_models import TAG_ACTIONS, TAG_ENDINGS, save, teach, teach_to_call, tiny_qwen2
+from tspo_trl.trajectory import write_json_lines
+
+from .tiny_models import TAG_ACTIONS, TAG_ENDINGS, save, teach, teach_to_call, tiny_qwen2, train_tokenizer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -22,21 +23,9 @@ PASSAGES = [
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    """Byte-level BPE whose merges split the tags: it loses nothing, and pad is not eos."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>", "<|im_end|>"],
-    )
-    text = ["<search> capital of France </search>", "<answer> Paris </answer>", *(text for _, text in PASSAGES)]
-    backend.train_from_iterator(text * 2, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    """Byte-level BPE with merges that split the tags. The padding token is not the end-of-sequence token."""
+    texts = ["<search> capital of France </search>", "<answer> Paris </answer>", *(text for _, text in PASSAGES)]
+    return train_tokenizer(texts, 400, ["<|endoftext|>", "<|im_end|>"], eos_token="<|im_end|>")
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +36,7 @@ def tiny_model_path(tmp_path_factory, tokenizer):
 
 @pytest.fixture(scope="session")
 def searching_model_path(tmp_path_factory, tokenizer):
-    """Folder of a tiny Qwen2 model that has learned to search, to answer well and badly, and to do neither."""
+    """Folder of a tiny Qwen2 model that searches, answers correctly and wrongly, or does neither."""
     model = tiny_qwen2(tokenizer)
     teach(model, tokenizer, TAG_ENDINGS, TAG_ACTIONS)
     return save(model, tokenizer, tmp_path_factory.mktemp("model") / "searching-qwen2")
@@ -63,7 +52,7 @@ def chat_tokenizer():
 
 @pytest.fixture(scope="session")
 def chat_protocol(chat_tokenizer):
-    """Tool calls in that template."""
+    """Tool calls in the template of `chat_tokenizer`."""
     from tspo_trl.protocols.chat import ChatToolProtocol
 
     return ChatToolProtocol(chat_tokenizer)
@@ -71,7 +60,7 @@ def chat_protocol(chat_tokenizer):
 
 @pytest.fixture(scope="session")
 def chat_model_path(tmp_path_factory, chat_tokenizer):
-    """Folder of a tiny Qwen2 model that has learned to call the search well and badly, and to answer."""
+    """Folder of a tiny Qwen2 model that makes valid and invalid calls, and answers."""
     model = tiny_qwen2(chat_tokenizer)
     teach_to_call(model, chat_tokenizer)
     return save(model, chat_tokenizer, tmp_path_factory.mktemp("model") / "chat-qwen2")
@@ -83,10 +72,9 @@ def index_path(tmp_path_factory):
     from tspo_trl.search import build_index
 
     folder = tmp_path_factory.mktemp("index")
-    corpus = folder / "corpus.jsonl"
     rows = [{"id": str(i), "contents": f"{title}\n{text}"} for i, (title, text) in enumerate(PASSAGES)]
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    build_index(corpus, folder / "lucene")
+    write_json_lines(folder / "corpus.jsonl", rows)
+    build_index(folder / "corpus.jsonl", folder / "lucene")
     return folder / "lucene"
 
 
@@ -107,7 +95,7 @@ def dataset():
 
 @pytest.fixture
 def make_trainer(tmp_path, searching_model_path, retriever, dataset):
-    """Builds a trainer for short rollouts; `changes` go to the configuration, `trainer_kwargs` to the trainer."""
+    """Create a trainer for short rollouts. `changes` go to the configuration, `trainer_kwargs` to the trainer."""
     from tspo_trl import TSPOConfig, TSPOTrainer
 
     def make(trainer_class=TSPOTrainer, model=searching_model_path, trainer_kwargs=None, **changes):
@@ -141,7 +129,7 @@ def make_trainer(tmp_path, searching_model_path, retriever, dataset):
 
 @pytest.fixture
 def make_run(make_trainer, tmp_path):
-    """Builds a trainer of six steps that writes to a folder of the given name."""
+    """Create a trainer of six steps that writes to the given folder."""
     from .training_runs.killable_run import QUESTIONS, length_reward
 
     def make(folder, **changes):

@@ -1,4 +1,4 @@
-"""Starts `tspo-trl serve` in a process of its own."""
+"""Starts `tspo-trl serve` in another process."""
 
 import os
 import re
@@ -12,7 +12,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TSP
 
 @contextmanager
 def serving(*options, **environment):
-    """Start a server on a free port; give its process and its URL."""
+    """Start a server on a free port. Yields its process and its URL."""
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", *map(str, options)],
         env=ENVIRONMENT | environment,

@@ -1,8 +1,22 @@
-"""Tiny Qwen2 models, made on the spot, that have learned to act in the turns of a rollout."""
+"""Tiny tokenizers and Qwen2 models, created by the tests. The models learn to act in the turns of a rollout."""
 
 TAG_ENDINGS = ["?\n", "</information>\n\n", "try again.\n"]
 TAG_ACTIONS = ["<search> France </search>", "<search> Rome </search>", "<answer> Paris </answer>"]
 TAG_ACTIONS += ["<answer> Rome </answer>", "hm<|im_end|>"]
+
+
+def train_tokenizer(texts, vocab_size, special_tokens, **tokens):
+    """Byte-level BPE, trained on each text twice. Every text decodes to itself."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=special_tokens)
+    backend.train_from_iterator(texts * 2, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<|endoftext|>", **tokens)
 
 
 def tiny_qwen2(tokenizer, **changes):
@@ -18,7 +32,7 @@ def tiny_qwen2(tokenizer, **changes):
 
 
 def teach(model, tokenizer, endings, actions, with_endings=True):
-    """Have the model write each of the actions behind each of the endings, at any position."""
+    """Train the model to write each action after each ending, at any position."""
     import torch
 
     texts = [ending + action for ending in endings for action in actions]
@@ -43,7 +57,7 @@ def save(model, tokenizer, path):
 
 
 def teach_to_call(model, tokenizer):
-    """Have the model call the search well and badly, several times in a turn, and answer."""
+    """Train the model to make valid and invalid calls, several calls per turn, and answers."""
     from tspo_trl.protocols.chat import ChatToolProtocol
 
     call = '<tool_call>\n{{"name": "{}", "arguments": {}}}\n</tool_call>'

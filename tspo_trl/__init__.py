@@ -15,15 +15,15 @@ __all__ = ["ChatToolProtocol", "SearchProtocol", "TSPOConfig", "TSPOTrainer", "T
 
 _MODULES = {
     "ChatToolProtocol": "protocols.chat",
+    "SearchProtocol": "protocols.base",
     "TSPOConfig": "trainer.config",
     "TSPOTrainer": "trainer.trainer",
-    "SearchProtocol": "protocols.base",
     "TagProtocol": "protocols.tags",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # TRL and torch take seconds to import, which the command line and the pure modules do without.
+    # Importing TRL and torch takes seconds, and the command line often needs neither.
     if name in _MODULES:
         return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""Answers as text: normalisation, exact match, F1, and whether a text holds an answer.
+"""Answers as text: normalisation, exact match, F1, and whether a text contains an answer.
 
-Normalisation is that of SQuAD and Search-R1 (lower case, no punctuation, no articles, single spaces), widened to
-Unicode: compatibility decomposition first, combining marks and all Unicode punctuation removed. On ASCII text the two
-are equal. Everything here is a pure function of its arguments and needs the standard library only.
+Normalisation is that of SQuAD and Search-R1 (lower case, no punctuation, no articles, single spaces), extended to
+Unicode: compatibility decomposition, then removal of combining marks and all Unicode punctuation. On ASCII text the
+two are equal.
 """
 
 import re
@@ -21,7 +21,7 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 class _DeletedCharacters(dict[int, int | None]):
-    """Translation table that deletes punctuation and combining marks, filled in as characters are met."""
+    """Translation table that deletes punctuation and combining marks. It caches each character on first use."""
 
     def __missing__(self, code_point: int) -> int | None:
         character = chr(code_point)
@@ -35,11 +35,11 @@ _DELETED_CHARACTERS = _DeletedCharacters()
 
 def normalize_answer(text: str) -> str:
     """
-    Normalises a text for comparison with an answer.
+    Normalise a text for comparison with an answer.
 
     The steps are Unicode NFKD, lower case, removal of combining marks (category M) and punctuation (ASCII punctuation
-    and category P), removal of the articles *a*, *an*, *the* as whole words, and folding of white space. The ASCII
-    part is SQuAD's and Search-R1's; the Unicode part is ours. Normalising twice changes nothing more.
+    and category P), removal of the articles *a*, *an*, *the* as whole words, and folding of white space. Normalising
+    twice gives the same result as normalising once.
 
     Args:
         text (`str`):
@@ -47,7 +47,7 @@ def normalize_answer(text: str) -> str:
 
     Returns:
         `str`:
-            Tokens separated by single spaces; empty if nothing is left.
+            Tokens separated by single spaces, empty if nothing is left.
 
     Raises:
         `TypeError`: If `text` is not a string.
@@ -67,20 +67,20 @@ def normalize_answer(text: str) -> str:
 
 def exact_match(prediction: str | None, golden_answers: Sequence[str]) -> float:
     """
-    Tells whether a prediction equals a gold answer after normalisation (SQuAD's and Search-R1's exact match).
+    Score whether a prediction equals a gold answer after normalisation (SQuAD's and Search-R1's exact match).
 
     Args:
         prediction (`str` or `None`):
-            The predicted answer; `None` where the rollout gave none.
+            Predicted answer, `None` if the rollout gave none.
         golden_answers (`Sequence[str]`):
-            Accepted answers. With none at all the score is 0.
+            Accepted answers. If empty, the score is 0.
 
     Returns:
         `float`:
             1.0 if the normalised prediction equals any normalised gold answer, else 0.0.
 
     Raises:
-        `TypeError`: If `golden_answers` is one string or holds something other than strings.
+        `TypeError`: If `golden_answers` is a string or contains anything but strings.
     """
     golds = _normalized_golds(golden_answers)
     return float(prediction is not None and normalize_answer(prediction) in golds)
@@ -88,23 +88,23 @@ def exact_match(prediction: str | None, golden_answers: Sequence[str]) -> float:
 
 def f1_score(prediction: str | None, golden_answers: Sequence[str]) -> float:
     """
-    Token overlap of a prediction with the gold answer that it fits best (SQuAD's F1).
+    Score the token overlap of a prediction with the gold answer that fits best (SQuAD's F1).
 
-    Where the prediction or the gold answer normalises to nothing, the score is 1 if both do and 0 otherwise, as in
-    SQuAD 2.0.
+    If the prediction or the gold answer is empty after normalisation, the score is 1 if both are and 0 otherwise, as
+    in SQuAD 2.0.
 
     Args:
         prediction (`str` or `None`):
-            The predicted answer; `None` where the rollout gave none, which scores 0.
+            Predicted answer. `None`, if the rollout gave none, scores 0.
         golden_answers (`Sequence[str]`):
-            Accepted answers. With none at all the score is 0.
+            Accepted answers. If empty, the score is 0.
 
     Returns:
         `float`:
-            Harmonic mean of token precision and token recall, between 0.0 and 1.0, the maximum over the gold answers.
+            Harmonic mean of token precision and token recall, from 0.0 to 1.0, the maximum over the gold answers.
 
     Raises:
-        `TypeError`: If `golden_answers` is one string or holds something other than strings.
+        `TypeError`: If `golden_answers` is a string or contains anything but strings.
     """
     golds = _normalized_golds(golden_answers)
     if prediction is None:
@@ -121,29 +121,28 @@ def contains_answer(
     match_boolean_answers: bool = False,
 ) -> bool:
     """
-    Tells whether a text holds a gold answer.
+    Return whether a text contains a gold answer.
 
-    Both sides are normalised. Gold answers that normalise to nothing never match. All rules are ours: the paper says
-    only that the answer appears in the evidence.
+    Both sides are normalised. A gold answer that is empty after normalisation never matches.
 
     Args:
         text (`str`):
             Text to look in, for example the feedback of one search.
         golden_answers (`Sequence[str]`):
-            Accepted answers; one that occurs is enough.
+            Accepted answers. One occurrence of one of them is enough.
         match (`str`, *optional*, defaults to `"token"`):
-            `"token"` looks for the gold answer's tokens as neighbours in the text, so that "no" is not found in
-            "North" nor "2" in "1924"; `"substring"` looks for its characters anywhere.
+            `"token"` looks for the gold answer's tokens as neighbours in the text: "no" does not match "North", and
+            "2" does not match "1924". `"substring"` looks for its characters anywhere.
         match_boolean_answers (`bool`, *optional*, defaults to `False`):
-            Whether gold answers that are only *yes*, *no* or *noanswer* may match. Their occurrence in a passage is no
-            evidence for the answer, so by default they never do.
+            If `True`, the gold answers *yes*, *no* and *noanswer* may match, too. By default they never do, because
+            these words in a passage are no evidence for the answer.
 
     Returns:
         `bool`:
             Whether any gold answer that may match occurs in `text`.
 
     Raises:
-        `TypeError`: If `golden_answers` is one string or holds something other than strings, or `text` is no string.
+        `TypeError`: If `golden_answers` is a string or contains anything but strings, or `text` is not a string.
         `ValueError`: If `match` is unknown.
     """
     if match not in MATCHES:
@@ -159,27 +158,27 @@ def contains_answer(
 
 def cover_exact_match(prediction: str | None, golden_answers: Sequence[str], *, match: Match = "token") -> float:
     """
-    Tells whether a prediction contains a gold answer after normalisation (cover exact match, also "sub-EM").
+    Score whether a prediction contains a gold answer after normalisation (cover exact match, also "sub-EM").
 
-    It is never below [`exact_match`]: a prediction that equals a gold answer contains it, also where both normalise to
-    nothing. In any other prediction, a gold answer that normalises to nothing never matches. Unlike in a passage, the
-    gold answers *yes* and *no* may match: in an answer they are the answer.
+    The score is never below [`exact_match`], even if prediction and gold answer are empty after normalisation.
+    Otherwise, a gold answer that is empty after normalisation never matches. Unlike in [`contains_answer`], the gold
+    answers *yes* and *no* may match.
 
     Args:
         prediction (`str` or `None`):
-            The predicted answer; `None` where the rollout gave none, which scores 0.
+            Predicted answer. `None`, if the rollout gave none, scores 0.
         golden_answers (`Sequence[str]`):
-            Accepted answers. With none at all the score is 0.
+            Accepted answers. If empty, the score is 0.
         match (`str`, *optional*, defaults to `"token"`):
-            `"token"` looks for the gold answer's tokens as neighbours in the prediction, so that "no" is not found in
-            "North" (ours); `"substring"` looks for its characters anywhere, as FlashRAG and R1-Searcher do.
+            `"token"` looks for the gold answer's tokens as neighbours in the prediction: "no" does not match "North".
+            `"substring"` looks for its characters anywhere, as FlashRAG and R1-Searcher do.
 
     Returns:
         `float`:
             1.0 if the normalised prediction contains or equals any normalised gold answer, else 0.0.
 
     Raises:
-        `TypeError`: If `golden_answers` is one string or holds something other than strings.
+        `TypeError`: If `golden_answers` is a string or contains anything but strings.
         `ValueError`: If `match` is unknown.
     """
     contained = contains_answer(prediction or "", golden_answers, match=match, match_boolean_answers=True)
@@ -189,16 +188,16 @@ def cover_exact_match(prediction: str | None, golden_answers: Sequence[str], *, 
 def _normalized_golds(golden_answers: Sequence[str]) -> list[str]:
     if isinstance(golden_answers, str):
         raise TypeError(
-            f"golden_answers must be a sequence of strings, got the string {golden_answers!r}; "
-            f"pass [{golden_answers!r}]."
+            f"golden_answers must be a sequence of strings, got the string {golden_answers!r}. "
+            f"Pass [{golden_answers!r}]."
         )
     if not isinstance(golden_answers, Iterable):
         raise TypeError(f"golden_answers must be a sequence of strings, got {golden_answers!r}.")
     for answer in golden_answers:
         if not isinstance(answer, str):
             raise TypeError(
-                f"golden_answers must hold strings only, got {answer!r} ({type(answer).__name__}); "
-                f"pass {str(answer)!r}."
+                f"golden_answers must contain only strings, got {answer!r} ({type(answer).__name__}). "
+                f"Pass {str(answer)!r}."
             )
     return [normalize_answer(answer) for answer in golden_answers]
 

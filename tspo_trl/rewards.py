@@ -1,8 +1,8 @@
-"""Outcome reward functions, with the signature of TRL's reward functions.
+"""Outcome reward functions with the signature of TRL's reward functions.
 
-Each takes `completions` and the columns of the dataset as lists, one element per rollout, and returns one reward per
-rollout. [`TSPOTrainer`] adds the column `trajectory`; without it (in TRL's own `GRPOTrainer`, say) the answer is read
-from the text of the completion.
+Each takes `completions` and the columns of the dataset as lists with one element per rollout, and returns one reward
+per rollout. [`~tspo_trl.TSPOTrainer`] adds the column `trajectory`. Without it, as in TRL's `GRPOTrainer`, the answer
+is read from the text of the completion.
 """
 
 import re
@@ -19,14 +19,14 @@ Completion = str | list[dict[str, Any]]
 
 def extract_answer(completion: Completion) -> str | None:
     """
-    The last `<answer>` in what the model wrote.
+    Return the last `<answer>` that the model wrote.
 
     Args:
         completion (`str` or `list[dict]`):
-            A completion as TRL hands it to reward functions: a text, or messages, of which only the assistant's count.
+            Completion as TRL passes it to reward functions: a text, or messages. Only the assistant's messages count.
 
     Returns:
-        `str` or `None`: the text between the tags without white space around it, `None` where there are no tags.
+        `str` or `None`: the text between the tags, stripped. `None` if there are no tags.
     """
     if isinstance(completion, str):
         text = completion
@@ -56,20 +56,20 @@ def exact_match_reward(
     **kwargs: Any,
 ) -> list[float]:
     """
-    Exact match of the answer, Search-R1's outcome reward and the default of [`TSPOTrainer`].
+    Return the exact match of each answer, Search-R1's outcome reward and the default of [`~tspo_trl.TSPOTrainer`].
 
     Args:
         completions (`list[str]` or `list[list[dict]]`):
-            Completions.
+            Completions of the rollouts.
         golden_answers (`list[list[str]]`):
             Gold answers of each rollout's question.
         trajectory (`list[Trajectory]`, *optional*):
             Trajectories of the rollouts.
         **kwargs:
-            Other columns, not used.
+            Other columns, ignored.
 
     Returns:
-        `list[float]`: 1.0 where the normalised answer equals a normalised gold answer, else 0.0.
+        `list[float]`: 1.0 if the normalised answer equals a normalised gold answer, else 0.0.
     """
     predictions = _predictions(completions, trajectory)
     return [exact_match(prediction, golds) for prediction, golds in zip(predictions, golden_answers, strict=True)]
@@ -82,17 +82,17 @@ def f1_reward(
     **kwargs: Any,
 ) -> list[float]:
     """
-    Token F1 of the answer (SQuAD's definition), the best over the gold answers.
+    Return the token F1 of each answer (SQuAD's definition), the best over the gold answers.
 
     Args:
         completions (`list[str]` or `list[list[dict]]`):
-            Completions.
+            Completions of the rollouts.
         golden_answers (`list[list[str]]`):
             Gold answers of each rollout's question.
         trajectory (`list[Trajectory]`, *optional*):
             Trajectories of the rollouts.
         **kwargs:
-            Other columns, not used.
+            Other columns, ignored.
 
     Returns:
         `list[float]`: between 0.0 and 1.0.
@@ -107,15 +107,15 @@ def format_reward(
     **kwargs: Any,
 ) -> list[float]:
     """
-    Whether the rollout kept to the protocol (ours): every turn holds an action, and the last one answers.
+    Return whether each rollout followed the protocol: every turn contains an action, and the last one answers.
 
     Args:
         completions (`list[str]` or `list[list[dict]]`):
-            Completions.
+            Completions of the rollouts.
         trajectory (`list[Trajectory]`, *optional*):
-            Trajectories of the rollouts. Without them only the presence of an answer is checked.
+            Trajectories of the rollouts. Without them, a rollout only needs an answer.
         **kwargs:
-            Other columns, not used.
+            Other columns, ignored.
 
     Returns:
         `list[float]`: 1.0 or 0.0.

@@ -1,9 +1,7 @@
-"""A rollout as data.
+"""A rollout as data: its turns, the tokens that each turn and each feedback covers, and why it ended.
 
-A [`Trajectory`] is what one rollout left behind: its turns in order, the span of completion tokens that each turn and
-each feedback covers, and why it ended. It is frozen, knows neither tokenizer, model nor network, and travels as one
-JSON object a line. Spans are half-open `(start, end)` positions in the completion (prompt tokens are not counted), so
-that `turn, feedback, turn, feedback, ..., turn` tile the completion without gap or overlap.
+Spans are half-open `(start, end)` positions in the completion, without the prompt. The spans
+`turn, feedback, turn, feedback, ..., turn` tile the completion without gap or overlap.
 """
 
 import json
@@ -24,30 +22,30 @@ Span = tuple[int, int]
 @dataclass(frozen=True)
 class Turn:
     """
-    One block of tokens that the model generated, and the feedback that followed it.
+    One block of tokens that the model generated, with the feedback that followed it.
 
     Args:
         text (`str`):
-            What the model wrote, decoded, without the end-of-sequence token.
+            Decoded text of the turn, without the end-of-sequence token.
         token_span (`tuple[int, int]`):
             Half-open span of the generated tokens in the completion.
         action (`str`, *optional*):
-            `"search"`, `"answer"`, or `None` when the text holds neither.
+            `"search"`, `"answer"`, or `None` if the text contains neither.
         content (`str`, *optional*):
-            The query of a search (several: one a line) or the text of an answer.
+            Text of an answer, or query of a search. Several queries are separated by line breaks.
         queries (`tuple[str, ...]`):
-            The queries of a search, in order; tool calls may be several in one turn.
+            Queries of a search, in order. A turn with several tool calls has several.
         feedback (`str`, *optional*):
-            The text appended after the turn, as the policy saw it (after any truncation); `None` after a last turn.
+            Text appended after the turn, as the policy saw it, after any truncation. `None` after the last turn.
         feedback_span (`tuple[int, int]`, *optional*):
             Half-open span of the feedback's tokens in the completion.
         evidence (`str`, *optional*):
-            The part of `feedback` that the search returned, without the protocol's tags; `None` where nothing was
-            retrieved. Only this counts for the First-Occurrence Latent Reward.
+            Part of `feedback` that the search returned, without the protocol's tags. `None` if nothing was retrieved.
+            The first-occurrence latent reward looks only at this text.
         reward (`float`, *optional*):
-            Turn reward, once credited.
+            Turn reward, if computed.
         advantage (`float`, *optional*):
-            Advantage of the turn's tokens, once credited.
+            Advantage of the turn's tokens, if computed.
     """
 
     text: str
@@ -71,10 +69,10 @@ class Trajectory:
         turns (`tuple[Turn, ...]`):
             At least one turn.
         end_reason (`str`):
-            Why the rollout ended: `"answered"`; `"max_turns"` (it searched in its last turn, where nothing is searched
-            any more); `"no_action"` (its last turn held neither a search nor an answer); `"max_length"` (the
-            completion had no room for the next feedback and one more token); `"search_failed"`; `"generated"` where
-            TRL's own generation made the completion; or `"unknown"` in a file from elsewhere that does not tell.
+            Why the rollout ended: `"answered"`, `"max_turns"` (it asked for another search in its last turn),
+            `"no_action"` (its last turn contained neither a search nor an answer), `"max_length"` (the completion had
+            no room for the next feedback and one more token), `"search_failed"`, `"generated"` (TRL's own generation
+            made the completion) or `"unknown"` (a file from another project does not say).
     """
 
     turns: tuple[Turn, ...]
@@ -82,7 +80,7 @@ class Trajectory:
 
     @property
     def prediction(self) -> str | None:
-        """The answer that the model gave, `None` if it gave none."""
+        """Answer of the model, `None` if it gave none."""
         return next((turn.content for turn in reversed(self.turns) if turn.action == "answer"), None)
 
     @property
@@ -97,25 +95,25 @@ class Trajectory:
 
     @property
     def num_duplicate_queries(self) -> int:
-        """Number of queries that the rollout had asked before, but for case and white space (ours)."""
+        """Number of queries that repeat an earlier one of the rollout, ignoring case and white space."""
         queries = [" ".join(query.lower().split()) for turn in self.turns for query in turn.queries]
         return len(queries) - len(set(queries))
 
     @property
     def evidence(self) -> list[str | None]:
-        """What the search returned after each turn, in turn order: the input of `credit.first_occurrence`."""
+        """Evidence of each turn, the input of [`~tspo_trl.credit.first_occurrence`]."""
         return [turn.evidence for turn in self.turns]
 
 
 def trajectory_to_dict(trajectory: Trajectory, **record: Any) -> dict[str, Any]:
     """
-    The JSON form of a trajectory.
+    Convert a trajectory to a JSON object.
 
     Args:
         trajectory ([`Trajectory`]):
-            The trajectory.
+            Trajectory to convert.
         **record:
-            Further JSON values to stand before it, such as `step`, `question` or `golden_answers`.
+            Further JSON values to put first, such as `step`, `question` or `golden_answers`.
 
     Returns:
         `dict`: `record`, then `prediction`, `end_reason` and `turns`.
@@ -130,7 +128,7 @@ def trajectory_to_dict(trajectory: Trajectory, **record: Any) -> dict[str, Any]:
 
 def trajectory_from_dict(record: dict[str, Any]) -> Trajectory:
     """
-    The inverse of [`trajectory_to_dict`]; keys that a trajectory does not have are ignored.
+    Invert [`trajectory_to_dict`]. Further keys of `record` are ignored.
 
     Args:
         record (`dict`):
@@ -148,13 +146,16 @@ def trajectory_from_dict(record: dict[str, Any]) -> Trajectory:
 
 def write_json_lines(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> None:
     """
-    Write one JSON object a line; the file appears whole or not at all.
+    Write one JSON object per line. The file appears complete or not at all.
 
     Args:
         path (`str` or `os.PathLike`):
-            File to write. Its folder is made if it is missing.
+            File to write. Its folder is created if it is missing.
         records (iterable of `dict`):
-            JSON objects. NaN and infinity are not JSON and raise `ValueError`.
+            JSON objects.
+
+    Raises:
+        `ValueError`: If a record contains NaN or infinity, which are not JSON.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +168,7 @@ def write_json_lines(path: str | os.PathLike, records: Iterable[dict[str, Any]])
 
 def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """
-    Read JSON objects, one a line, as [`numbered_json_lines`] does.
+    Read a file with one JSON object per line.
 
     Args:
         path (`str` or `os.PathLike`):
@@ -177,7 +178,7 @@ def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
         iterator of `dict`
 
     Raises:
-        ValueError: A line is not a JSON object; the message names the file and the line number.
+        `ValueError`: If a line is not a JSON object. The message names the file and the line number.
     """
     return (record for _, record in numbered_json_lines(path))
 
@@ -186,20 +187,20 @@ def numbered_json_lines(
     path: str | os.PathLike, *, may_be_cut_off: bool = False
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """
-    Read JSON objects with the numbers of their lines; blank lines and a byte order mark are passed over.
+    Read a file with one JSON object per line, with line numbers. Blank lines and a byte order mark are skipped.
 
     Args:
         path (`str` or `os.PathLike`):
             File to read.
         may_be_cut_off (`bool`, *optional*, defaults to `False`):
-            Whether to pass over, with a warning, a last line without its newline that is not valid JSON: it is being
-            written, or was when the run was killed.
+            If `True`, a last line that is not valid JSON and has no newline is skipped with a warning. A run is
+            writing this line, or was killed while writing it.
 
     Returns:
-        iterator of `tuple[int, dict]`: lines count from 1.
+        iterator of `tuple[int, dict]`: line number, from 1, and object.
 
     Raises:
-        ValueError: A line is not a JSON object; the message names the file and the line number.
+        `ValueError`: If a line is not a JSON object. The message names the file and the line number.
     """
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -207,9 +208,9 @@ def numbered_json_lines(
                 continue
             try:
                 record = json.loads(line.decode("utf-8-sig"))
-            except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8
+            except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
                 if may_be_cut_off and not line.endswith(b"\n"):
-                    logger.warning("%s, line %d is cut off, as by a killed run: passed over.", path, number)
+                    logger.warning("%s, line %d is cut off, as after a kill. It is skipped.", path, number)
                     return
                 raise ValueError(
                     f"{path}, line {number}: not valid JSON ({error}). Each line must be one JSON object: fix or "
@@ -217,7 +218,7 @@ def numbered_json_lines(
                 ) from error
             if not isinstance(record, dict):
                 raise ValueError(
-                    f"{path}, line {number}: expected a JSON object, got {type(record).__name__}. Write one object a "
-                    "line."
+                    f"{path}, line {number}: expected a JSON object, got {type(record).__name__}. Write one object "
+                    "per line."
                 )
             yield number, record

@@ -1,4 +1,4 @@
-"""`tspo-trl doctor`: what works, what does not, and what to do about it."""
+"""`tspo-trl doctor`: findings and their remedies."""
 
 import importlib.metadata
 
@@ -6,10 +6,8 @@ import pytest
 
 from tspo_trl.cli import doctor
 from tspo_trl.cli.main import main
-from tspo_trl.search import build_index
+from tspo_trl.search import RetrieverIdentity
 from tspo_trl.search.arguments import RetrieverArguments
-
-from ..serving import serving
 
 
 def test_names_versions_java_gpu_and_index_when_all_is_well(index_path, capsys):
@@ -63,15 +61,28 @@ def test_a_build_for_cuda_that_finds_no_gpu_is_told(monkeypatch):
     assert "nvidia-smi" in finding.remedy
 
 
-def test_servers_of_different_indexes_fail(index_path, tmp_path):
-    other = tmp_path / "corpus.jsonl"
-    other.write_text('{"id": "1", "contents": "another corpus"}\n', encoding="utf-8")
-    build_index(other, tmp_path / "other")
-    with serving("--index", index_path) as (_, one), serving("--index", tmp_path / "other") as (_, two):
-        findings = list(doctor.check_servers([one, two]))
-        same = list(doctor.check_servers([one, one]))
+class Server:
+    """A client of a server whose index has the fingerprint in its URL."""
+
+    def __init__(self, url, **options):
+        self.identity = RetrieverIdentity("Server", url.rpartition("/")[2])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def search(self, queries, k):
+        return [[] for _ in queries]
+
+
+def test_servers_of_different_indexes_fail(monkeypatch):
+    monkeypatch.setattr("tspo_trl.search.RemoteRetriever", Server)
+    findings = list(doctor.check_servers(["http://a/one", "http://b/two"]))
     assert [finding.status for finding in findings] == ["ok", "ok", "fail"]
-    assert findings[2].remedy == "Give all of them a copy of the same index."
+    assert findings[2].remedy == "Give every server a copy of the same index."
+    same = list(doctor.check_servers(["http://a/one", "http://b/one"]))
     assert [finding.status for finding in same] == ["ok", "ok"]
 
 

@@ -1,4 +1,6 @@
-"""`tspo-trl search`: what the model would see."""
+"""`tspo-trl search`: the feedback that the model would receive."""
+
+import pytest
 
 from tspo_trl.cli.main import main
 
@@ -25,7 +27,8 @@ def test_every_query_has_its_feedback(index_path, capsys):
     assert second == "<information></information>"
 
 
-def test_a_query_may_stand_behind_a_server(index_path, capsys):
+@pytest.mark.slow
+def test_a_server_can_be_searched(index_path, capsys):
     with serving("--index", index_path) as (_, url):
         assert main(["search", "--top-k", "1", "--retriever-url", url, "capital of France"]) == 0
     assert "Paris is the capital" in capsys.readouterr().out

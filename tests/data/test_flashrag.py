@@ -37,8 +37,8 @@ def test_missing_file_is_named_with_the_place_where_it_is_expected(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("squad",), "There is no benchmark 'squad'. Choose among nq, triviaqa, popqa, hotpotqa, 2wiki"),
-        (("popqa", "train"), "popqa has no split 'train'. Choose among test."),
+        (("squad",), "There is no benchmark 'squad'. Choose one of nq, triviaqa, popqa, hotpotqa, 2wiki"),
+        (("popqa", "train"), "popqa has no split 'train'. Choose one of test."),
     ],
 )
 def test_unknown_set_or_split_is_refused_with_the_choices(arguments, message, tmp_path):
@@ -67,4 +67,4 @@ def test_what_the_hub_does_not_have_is_told_with_a_remedy(name, revision, error,
     with serving_hub(REPOSITORY, {"nq/test.jsonl": "{}\n"}) as url:
         loaded = run_with_hub(url, tmp_path, LOAD, name, "test", revision)
     assert f"OSError: {name}/test.jsonl of {REPOSITORY} could not be downloaded ({error}: " in loaded.stderr
-    assert "pass `local`, a folder with a copy." in loaded.stderr
+    assert "or pass a folder with a copy as `local`." in loaded.stderr

@@ -47,7 +47,7 @@ def test_folder_without_manifest_is_named(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"files": []}', '{"files": {"a": 1}}', '{"files": {"a": {}}}'])
 def test_what_is_no_manifest_is_refused(text, tmp_path):
     (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"manifest\.json is no manifest of prepared data"):
+    with pytest.raises(ValueError, match=r"manifest\.json is not a manifest of prepared data"):
         verify_data(tmp_path)
 
 

@@ -144,7 +144,7 @@ def test_training_or_test_files_may_be_left_out(local, tmp_path):
         ({"train": ["popqa"]}, "popqa has no split 'train'"),
         ({"test": ["nq", "nq"]}, "`test` names a set twice: nq, nq"),
         ({"train": [], "test": []}, "`train` and `test` are both empty"),
-        ({"data_format": "csv"}, "`data_format` is 'csv'. Choose among jsonl, parquet, search-r1"),
+        ({"data_format": "csv"}, "`data_format` is 'csv'. Choose one of jsonl, parquet, search-r1"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_read(options, message, tmp_path):
@@ -160,7 +160,7 @@ def test_missing_file_is_told_before_anything_is_read(local, tmp_path, monkeypat
 
 def test_training_data_of_which_nothing_is_left_are_refused(local, tmp_path):
     write_jsonl(local / "nq" / "test.jsonl", question("Who wrote Emma?"), question("Why?"))
-    with pytest.raises(ValueError, match="Every training question stands in a test set"):
+    with pytest.raises(ValueError, match="Every training question is in a test set"):
         prepare_data(tmp_path / "out", local=local, train=["nq"], test=["nq"])
 
 

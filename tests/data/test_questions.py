@@ -87,8 +87,8 @@ def test_golden_answers_are_put_right_where_that_loses_nothing(value, answers, t
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], r"has \[\] as `golden_answers`, so nothing would be right"),
-        (["", " "], r"has \['', ' '\] as `golden_answers`, so nothing would be right"),
+        ([], r"has \[\] as `golden_answers`, so no answer would be right"),
+        (["", " "], r"has \['', ' '\] as `golden_answers`, so no answer would be right"),
         ('["a", "b"]', "which looks like a printed list. Write it as a list"),
         ([1947], r"has \[1947\] as `golden_answers`. It must be a list of strings"),
         (None, "has None as `golden_answers`. It must be a list of strings"),
@@ -183,7 +183,7 @@ def test_bad_row_is_named_with_its_line_also_after_blank_lines(write, tmp_path):
 
 
 def test_empty_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"q\.jsonl holds no question"):
+    with pytest.raises(ValueError, match=r"q\.jsonl contains no questions"):
         load_questions(write_jsonl(tmp_path / "q.jsonl"))
 
 
@@ -196,7 +196,10 @@ def test_empty_file_is_refused(tmp_path):
         (question("b?", data_source=3), "line 2 has 3 as `data_source`"),
         (question("b?", id=[7]), r"line 2 has \[7\] as `id`. It must be a text or a whole number"),
         (question("b?", id=float("nan")), "line 2 has nan as `id`"),
-        ({"question": "\ud83d", "golden_answers": ["x"]}, r"q\.jsonl holds '\\ud83d', a text with half a surrogate"),
+        (
+            {"question": "\ud83d", "golden_answers": ["x"]},
+            r"q\.jsonl contains '\\ud83d', a text with half a surrogate",
+        ),
     ],
 )
 def test_bad_row_is_named(tmp_path, row, message):
@@ -206,7 +209,7 @@ def test_bad_row_is_named(tmp_path, row, message):
 
 def test_prompt_that_is_no_unicode_is_shown(tmp_path):
     path = write_jsonl(tmp_path / "q.jsonl", question("a?", prompt="Say \ud83d."))
-    with pytest.raises(ValueError, match=r"q\.jsonl holds 'Say \\ud83d\.', a text with half a surrogate"):
+    with pytest.raises(ValueError, match=r"q\.jsonl contains 'Say \\ud83d\.', a text with half a surrogate"):
         load_questions(path)
 
 

@@ -1,6 +1,6 @@
-"""The fenced code blocks of README.md, CONTRIBUTING.md and docs/, and why some of them are not run.
+"""Reads the fenced code blocks of README.md, CONTRIBUTING.md and docs/.
 
-A block that cannot run here says so in the line above its fence, by one of a few reasons:
+A block that the tests cannot run has one of the `REASONS` in the line above its fence:
 
     <!-- not run: needs a GPU -->
 """
@@ -19,7 +19,7 @@ _NOT_RUN = re.compile(r" *<!-- not run: (?P<reason>.*) -->")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its code without indentation, the line of the code, and why it is not run."""
+    """A fenced block: language, code without indentation, line of the code, and the reason not to run it."""
 
     language: str
     code: str
@@ -28,12 +28,12 @@ class Block:
 
 
 def pages():
-    """All pages of the documentation."""
+    """Return all pages of the documentation."""
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def read_blocks(text):
-    """The fenced blocks of a text in Markdown, in its order."""
+    """Return the fenced blocks of a Markdown text, in order."""
     blocks = []
     lines = iter(enumerate(text.splitlines(), start=1))
     above = ""
@@ -53,5 +53,5 @@ def read_blocks(text):
 
 
 def runnable(blocks):
-    """Those blocks that are commands or code and do not say why they are not run."""
+    """Return the commands and code without a reason not to run."""
     return [block for block in blocks if block.language in ("bash", "python") and block.reason is None]

@@ -1,7 +1,7 @@
-"""Runs the Python blocks of a page, one after the other, in one process: `python python_blocks.py`.
+"""Runs the Python blocks of a page in one process: `python python_blocks.py`.
 
-A line of JSON `{"code", "name"}` comes in for each block, and a line of JSON goes out when it has run: `null`, or its
-traceback. A block of `>>>` lines is run as a doctest. What blocks print goes to standard error.
+It reads a line of JSON `{"code", "name"}` per block. After each block it prints a line of JSON: `null`, or the
+traceback. A block of `>>>` lines runs as a doctest. The output of blocks goes to standard error.
 """
 
 import doctest
@@ -13,7 +13,7 @@ import traceback
 
 
 def run(code, name, names):
-    """Run a block, and return what went wrong, if anything did."""
+    """Run a block and return its traceback, or `None` if it succeeds."""
     try:
         if code.lstrip().startswith(">>>"):
             return run_doctest(code, name, names)
@@ -24,7 +24,7 @@ def run(code, name, names):
 
 
 def run_doctest(code, name, names):
-    """Run a block of `>>>` lines. What it assigns stays for the blocks behind it."""
+    """Run a block of `>>>` lines. Later blocks see its names."""
     test = doctest.DocTestParser().get_doctest(code, names, name, name, 0)
     report = io.StringIO()
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.write, clear_globs=False)

@@ -1,5 +1,5 @@
-# Read by every bash block of the documentation before its first line. The commands run as they are written, and those that
-# would take long get these options beside their own, of which the last one counts.
+# Every bash block of the documentation sources this file. Commands run as written. Slow commands get these additional
+# options. If an option is given twice, the last one counts.
 cheaper() {
     case "$*" in
         *--dry_run* | *--help*) command "$@" ;;
@@ -14,7 +14,7 @@ accelerate() { cheaper accelerate "$@"; }
 python() { cheaper python "$@"; }
 tspo-trl() { cheaper tspo-trl "$@"; }
 
-# A server goes on beside the commands that follow, as in a terminal of its own, until the page ends.
+# A server runs in the background, as in another terminal, until the page ends.
 in_background() {
     local output
     output=$(mktemp -p .)

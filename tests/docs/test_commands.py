@@ -1,4 +1,4 @@
-"""Every command and every piece of code of the documentation runs, or says why it does not."""
+"""Every command and code block of the documentation runs, or gives a reason not to run."""
 
 import itertools
 import re
@@ -50,7 +50,7 @@ def test_make_targets_exist(page):
 
 
 def commands_of(code):
-    """The commands of a block, each as its words."""
+    """Return the words of each command of a block."""
     lines = code.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -74,7 +74,7 @@ def test_commands_that_take_long_exist_with_the_options_they_are_given(page):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The folder that every page starts with."""
+    """Folder that every page starts with."""
     folder = tmp_path_factory.mktemp("workplace")
     prepare(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Fenced blocks are found wherever they stand, with their line and their reason."""
+"""Fenced blocks are found with their line and their reason not to run."""
 
 from .markdown_blocks import Block, read_blocks, runnable
 

@@ -1,4 +1,4 @@
-"""How blocks of a page run: one after the other, in one folder, up to the first that fails."""
+"""The blocks of a page run in order, in one folder, up to the first that fails."""
 
 import psutil
 import pytest

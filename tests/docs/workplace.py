@@ -1,8 +1,8 @@
-"""The folder that the blocks of a page run in, and how they run.
+"""Runs the code blocks of a documentation page in a prepared folder.
 
-The folder holds what a reader has who comes to a page: a corpus, questions, an index, finished runs, and folders with
-the names of models, which transformers takes before it asks the hub. What a page makes itself is not there before. The
-functions of `shell_functions.sh` keep long commands short.
+The folder contains what a reader of the page has: a corpus, questions, an index, finished runs, and folders with the
+names of models, which transformers prefers to the hub. It does not contain what the page itself creates. The functions
+of `shell_functions.sh` shorten long commands.
 """
 
 import json
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from tspo_trl.trajectory import write_json_lines
+
 from ..chat_tokenizer import make_chat_tokenizer
 from ..conftest import PASSAGES
 from ..search.tiny_encoder import make_tiny_bert, make_tiny_encoder
@@ -27,7 +29,7 @@ FUNCTIONS = Path(__file__).with_name("shell_functions.sh")
 PYTHON_BLOCKS = Path(__file__).with_name("python_blocks.py")
 TIME_LIMIT = 300  # seconds of one block
 
-# Rows of each; those of `data/` are where `tspo-trl data prepare` puts them. The recipes ask 512 questions at a time.
+# Number of rows. `tspo-trl data prepare` writes to `data/`. The recipes need at least 512 training questions.
 QUESTION_FILES = {"train.jsonl": 600, "dev.jsonl": 4, "test.jsonl": 4}
 QUESTION_FILES |= {"data/train.jsonl": 600, "data/test/nq.jsonl": 4, "data/test/bamboogle.jsonl": 4}
 MODELS = [f"Qwen/Qwen2.5-{size}" for size in ("0.5B-Instruct", "3B", "3B-Instruct", "7B", "7B-Instruct")]
@@ -50,18 +52,18 @@ QUESTIONS = [
 
 
 class BlockError(AssertionError):
-    """A block of a page failed; its text says which, and what it printed."""
+    """A block of a page failed. The text names the block and contains its output."""
 
 
 def prepare(folder):
-    """Make what every page starts with, in an empty folder."""
+    """Fill an empty folder with what every page starts with."""
     for name in ("examples", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("results", "__pycache__"))
     rows = [{"id": str(i), "contents": f"{title}\n{text}"} for i, (title, text) in enumerate(PASSAGES)]
-    write_lines(folder / "corpus.jsonl", rows)
+    write_json_lines(folder / "corpus.jsonl", rows)
     questions = [{"question": question, "golden_answers": [answer]} for question, answer in QUESTIONS]
     for name, count in QUESTION_FILES.items():
-        write_lines(folder / name, questions * (count // len(questions)))
+        write_json_lines(folder / name, questions * (count // len(questions)))
     make_models(folder)
     with Page(folder, "the workplace") as page:
         page.run_bash("tspo-trl index --corpus corpus.jsonl --output indexes/mine")
@@ -73,7 +75,7 @@ def prepare(folder):
 
 
 def make_models(folder):
-    """Tiny models under the names of large ones: policies that search and answer, and an encoder."""
+    """Save tiny models under the names of large ones: policies that search and answer, and encoders."""
     tokenizer = make_chat_tokenizer()
     policy = tiny_qwen2(tokenizer, hidden_size=64)
     teach(policy, tokenizer, TAG_ENDINGS, TAG_ACTIONS)
@@ -83,13 +85,8 @@ def make_models(folder):
     make_tiny_encoder(folder / "sentence-transformers/all-MiniLM-L6-v2")
 
 
-def write_lines(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
 def copy_without_what_is_made(prepared, folder, blocks):
-    """Copy the prepared folder for a page, without what its commands will make."""
+    """Copy the prepared folder for a page, without what its commands create."""
     made = {str(Path(path)) for block in blocks for path in MADE_BY_A_PAGE.findall(block.code)}
 
     def left_out(directory, names):
@@ -99,7 +96,7 @@ def copy_without_what_is_made(prepared, folder, blocks):
 
 
 class Page:
-    """Runs the blocks of a page in its folder, and ends what they have left running."""
+    """Runs the blocks of a page in its folder, and ends the processes that they leave."""
 
     def __init__(self, folder, name):
         self.folder, self.name = folder, name
@@ -125,11 +122,11 @@ class Page:
             self.interpreter.communicate()
 
     def assert_runs(self, block):
-        """Run a block; raises `BlockError` where it fails."""
+        """Run a block. Raises `BlockError` if it fails."""
         (self.run_bash if block.language == "bash" else self.run_python)(block.code, block.line)
 
     def run_bash(self, code, line=1):
-        """Run commands up to the first that fails. What they start in the background goes on."""
+        """Run commands up to the first that fails. Background processes continue."""
         log = self.folder / "output.log"
         script = f"source {FUNCTIONS}\n{code}"
         with log.open("wb") as output:
@@ -152,7 +149,7 @@ class Page:
             self.fail(code, line, f"exit status {status}", log.read_text(errors="replace"))
 
     def run_python(self, code, line=1):
-        """Run code in the interpreter of the page, which knows the names of the blocks before."""
+        """Run code in the interpreter of the page, which keeps the names of earlier blocks."""
         log = self.folder / "output.log"
         if self.interpreter is None:
             self.interpreter = subprocess.Popen(
@@ -169,7 +166,7 @@ class Page:
         print(json.dumps({"code": code, "name": f"{self.name}, line {line}"}), file=self.interpreter.stdin, flush=True)
         answer = self.interpreter.stdout.readline()
         limit.cancel()
-        error = json.loads(answer) if answer else f"The interpreter ended, or did not within {TIME_LIMIT} s."
+        error = json.loads(answer) if answer else f"The interpreter ended, or took more than {TIME_LIMIT} s."
         if error:
             self.fail(code, line, error, log.read_text(errors="replace"))
 

@@ -111,7 +111,7 @@ def test_a_dataset_of_one_alone_is_left_out_when_that_is_allowed(tmp_path):
 
 def test_nothing_in_common_is_an_error(tmp_path):
     a, b = evaluation(tmp_path / "a", {"a": 1.0}), evaluation(tmp_path / "b", {"b": 1.0})
-    with pytest.raises(ValueError, match=r"No question was answered in both .* there is nothing to compare"):
+    with pytest.raises(ValueError, match=r"No question was answered in both .*, so there is nothing to compare"):
         compare(a, b, allow_missing=True)
 
 

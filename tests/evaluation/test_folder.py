@@ -25,7 +25,7 @@ def test_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
 
 def test_folder_of_something_else_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
-    with pytest.raises(FileExistsError, match=r"is no evaluation\. Choose another --output"):
+    with pytest.raises(FileExistsError, match=r"does not belong to this evaluation\. Choose another --output"):
         claim_folder(tmp_path, {"seed": 0}, "evaluation")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -8,7 +8,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from tspo_trl.evaluation.agent import SearchAgent
-from tspo_trl.evaluation.arguments import AgentArguments, open_agent
+from tspo_trl.evaluation.arguments import AgentArguments
+from tspo_trl.evaluation.backends import open_agent
 from tspo_trl.evaluation.model_turns import ModelTurns, eos_token_ids
 from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.rollout.loop import RolloutLoop
@@ -89,7 +90,7 @@ def test_adapter_is_evaluated_on_its_model(searching_model_path, tokenizer, retr
 
 def test_adapter_is_refused_by_the_engine(retriever, tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ValueError, match="holds a PEFT adapter"):
+    with pytest.raises(ValueError, match="contains a PEFT adapter"):
         open_agent(AgentArguments(str(tmp_path), backend="vllm"), retriever)
 
 

@@ -9,19 +9,13 @@ from tspo_trl.protocols.tags import TagProtocol
 from tspo_trl.rollout.feedback import encode
 from tspo_trl.rollout.state import RolloutLimits
 
-from .endpoint_server import EndpointServer, Reply, in_turn
+from .endpoint_server import Reply, in_turn
 from .test_openai_turns import spaced_tokenizer
 
 LIMITS = RolloutLimits(
     max_turns=2, max_turn_length=60, max_feedback_length=200, max_completion_length=600, top_k=1
 )  # fmt: skip
 QUESTION = "What is the capital of France?"
-
-
-@pytest.fixture
-def server():
-    with EndpointServer() as server:
-        yield server
 
 
 @pytest.fixture

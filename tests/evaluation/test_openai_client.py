@@ -10,16 +10,9 @@ import pytest
 
 from tspo_trl.evaluation.openai_client import Endpoint, EndpointError, RefusedRequestError
 
-from .endpoint_server import EndpointServer, Reply, Status, free_url, in_turn
+from .endpoint_server import Reply, Status, free_url, in_turn
 
 KEY = "sk-test-0123456789"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with EndpointServer() as server:
-        yield server
 
 
 def ask(server, prompts=("a",), **options):
@@ -267,9 +260,9 @@ def test_the_key_is_in_no_message_and_no_log(server, code, caplog):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"url": "localhost:8000"}, "has to be like 'http://localhost:8000/v1'"),
+        ({"url": "localhost:8000"}, "must be like 'http://localhost:8000/v1'"),
         ({"url": "http://user:secret@host"}, "'host'"),
-        ({"url": "http://host/v1?key=secret"}, "has to be like"),
+        ({"url": "http://host/v1?key=secret"}, "must be like"),
         ({"api_key": "schlüssel"}, r"The API key \(OPENAI_API_KEY\)"),
         ({"max_concurrency": 0}, "`max_concurrency` is 0"),
         ({"max_retries": -1}, "`max_retries` is -1"),

@@ -13,18 +13,12 @@ from tspo_trl.rollout.feedback import decode, encode
 from tspo_trl.rollout.loop import RolloutLoop
 from tspo_trl.rollout.state import RolloutLimits
 
-from .endpoint_server import EndpointServer, Reply, Status, in_turn
+from .endpoint_server import Reply, Status, in_turn
 
 LIMITS = RolloutLimits(
     max_turns=2, max_turn_length=60, max_feedback_length=200, max_completion_length=600, top_k=1
 )  # fmt: skip
 EOS = "<|im_end|>"
-
-
-@pytest.fixture
-def server():
-    with EndpointServer() as server:
-        yield server
 
 
 @pytest.fixture

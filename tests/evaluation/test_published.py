@@ -2,14 +2,14 @@
 
 import pytest
 
+from tspo_trl.data import BENCHMARKS
 from tspo_trl.evaluation.published import PUBLISHED, published_rows
-from tspo_trl.evaluation.scores import DATASETS
 
 
 def test_all_rows_have_seven_numbers_and_a_source():
     assert len(PUBLISHED) == 8
     for result in PUBLISHED:
-        assert len(result.exact_match) == len(DATASETS)
+        assert len(result.exact_match) == len(BENCHMARKS)
         assert result.source
 
 
@@ -28,9 +28,9 @@ def test_only_evaluated_datasets_are_shown_and_no_average():
 
 
 def test_average_is_shown_where_all_seven_were_evaluated():
-    rows = published_rows([*DATASETS, "own"])
+    rows = published_rows([*BENCHMARKS, "own"])
     assert [row["average"] for row in rows] == [0.312, 0.336, 0.431, 0.396, 0.382, 0.391, 0.425, 0.421]
-    assert list(rows[0]["exact_match"]) == list(DATASETS)
+    assert list(rows[0]["exact_match"]) == list(BENCHMARKS)
 
 
 def test_there_is_nothing_to_show_beside_other_datasets():

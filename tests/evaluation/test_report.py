@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tspo_trl.data import BENCHMARKS
 from tspo_trl.evaluation.report import make_report, print_report, report_csv, report_markdown, write_report
-from tspo_trl.evaluation.scores import DATASETS, DatasetScores, read_scores
+from tspo_trl.evaluation.scores import DatasetScores, read_scores
 from tspo_trl.trainer.metrics import SCORES
 
 from .answer_lines import line, write_lines
@@ -29,7 +30,7 @@ def scores_of(**exact_match):
 
 
 def seven():
-    return scores_of(**{name: [1, 0] for name in DATASETS})
+    return scores_of(**{name: [1, 0] for name in BENCHMARKS})
 
 
 def printed(report):
@@ -129,7 +130,7 @@ def test_published_numbers_stand_below_and_are_marked():
 
 def test_published_numbers_are_no_rows_of_ours():
     report = make_report(seven())
-    assert list(report["datasets"]) == list(DATASETS)
+    assert list(report["datasets"]) == list(BENCHMARKS)
     assert len(report["published"]["rows"]) == 8
     assert "Search-R1" not in report_csv(report)
 

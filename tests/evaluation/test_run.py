@@ -200,7 +200,7 @@ def test_other_questions_are_refused(make_agent, tmp_path):
 
 def test_folder_of_something_else_is_left_alone(make_agent, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
-    with pytest.raises(FileExistsError, match="is no evaluation"):
+    with pytest.raises(FileExistsError, match="does not belong to this evaluation"):
         evaluate(make_agent(), tmp_path)
 
 

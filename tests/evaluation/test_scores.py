@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tspo_trl.evaluation.scores import DATASETS, dataset_order, read_scores, read_settings
+from tspo_trl.data import BENCHMARKS
+from tspo_trl.evaluation.scores import dataset_order, read_scores, read_settings
 from tspo_trl.trainer.metrics import SCORES
 
 from .answer_lines import line, write_evaluation, write_lines
@@ -42,7 +43,7 @@ def test_datasets_stand_in_the_order_of_the_field_and_others_by_name(tmp_path):
         "own",
         "zebra",
     ]
-    assert dataset_order(reversed(DATASETS)) == list(DATASETS)
+    assert dataset_order(reversed(BENCHMARKS)) == list(BENCHMARKS)
 
 
 def test_a_last_line_that_was_cut_off_is_passed_over_with_a_warning(tmp_path, caplog):
@@ -73,7 +74,7 @@ def test_a_broken_line_that_was_not_cut_off_is_an_error(tmp_path, rest):
 def test_the_same_question_twice_is_an_error_that_names_both_files(tmp_path):
     write_lines(tmp_path / "trajectories" / "process_0.jsonl", line("a"))
     write_lines(tmp_path / "trajectories" / "process_1.jsonl", line("b"), line("a"))
-    with pytest.raises(ValueError, match=r"'a' of nq stands in .*process_0\.jsonl and again in .*1\.jsonl, line 2"):
+    with pytest.raises(ValueError, match=r"'a' of nq is in .*process_0\.jsonl and again in .*1\.jsonl, line 2"):
         read_scores(tmp_path)
 
 
@@ -84,7 +85,7 @@ def test_one_id_in_two_datasets_is_two_questions(tmp_path):
 
 def test_a_file_that_is_no_evaluation_is_named_with_what_it_lacks(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", line("a"), {"question": "Who?", "golden_answers": [], "f1": 1.0})
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 2 is no .* it has no data_source, id, exact_match, c"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2 is not .* it has no data_source, id, exact_match, c"):
         read_scores(path)
 
 
@@ -103,7 +104,7 @@ def test_a_score_that_is_no_finite_number_is_an_error(tmp_path, value):
 def test_nothing_there_and_another_folder_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no evaluation at .*none"):
         read_scores(tmp_path / "none")
-    with pytest.raises(ValueError, match="is no evaluation: it has no folder `trajectories`"):
+    with pytest.raises(ValueError, match="is not an evaluation: it has no folder `trajectories`"):
         read_scores(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Accelerate itself reads its configurations in `examples/`, and they say what their names say."""
+"""Accelerate reads the configurations in `examples/`, and they match their names."""
 
 from pathlib import Path
 

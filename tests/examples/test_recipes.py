@@ -1,4 +1,4 @@
-"""Every recipe in `examples/` says where its values come from, adds up, and can run on the machines it is made for."""
+"""Every recipe in `examples/` names the source of its values, adds up, and fits its machines."""
 
 import os
 import re
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
 FULL = [path for path in RECIPES if "lora" not in path.stem]
 
-# scripts/nq_hotpotqa/v0.2/train_grpo.sh of Search-R1; for what it leaves alone, verl/trainer/config/ppo_trainer.yaml
+# scripts/nq_hotpotqa/v0.2/train_grpo.sh of Search-R1, with defaults from verl/trainer/config/ppo_trainer.yaml
 SEARCH_R1 = {
     "num_generations": 5,
     "max_turns": 4,

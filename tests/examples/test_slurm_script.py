@@ -1,8 +1,7 @@
-"""The SLURM script runs on this machine, with loopback addresses for machines and stand-ins for what a cluster brings.
+"""The SLURM script runs on this machine, with loopback addresses as machines and stand-ins for the cluster's programs.
 
-`srun` and `scontrol` are stand-ins that record how they are called; `srun` then runs the command here. `tspo-trl`,
-`vllm`, `python` and `accelerate` record their arguments too; the first two answer health checks at their machine's
-address, the only one they listen at, since here all machines share the ports of one.
+Every stand-in records its arguments. `srun` then runs the command here. `tspo-trl` and `vllm` answer health checks at
+the address of their machine only, because all machines share the ports of this one.
 """
 
 import json
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 MACHINES = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
 
-# Every stand-in is this program under another name.
+# All stand-ins are this program under different names.
 STAND_IN = """#!{python}
 import http.server, json, os, signal, subprocess, sys, time
 name, arguments, folder = os.path.basename(sys.argv[0]), sys.argv[1:], {folder!r}
@@ -88,7 +87,7 @@ def cluster(tmp_path, free_ports):
 
 @pytest.fixture
 def free_ports():
-    """Two ports that no other test uses; the machines' addresses differ, so each may be used on all of them."""
+    """Two ports that no other test uses. Each is free on all machines, because their addresses differ."""
     import socket
 
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]

@@ -1,7 +1,6 @@
-"""The example scripts run as their first lines say."""
+"""The example scripts run as their docstrings say."""
 
 import importlib.util
-import json
 import os
 import re
 import subprocess
@@ -16,10 +15,11 @@ from trl import TrlParser
 from tspo_trl import TSPOConfig
 from tspo_trl.data.questions import load_questions
 from tspo_trl.dry_run import planned_config
+from tspo_trl.trajectory import read_json_lines, write_json_lines
 
 from ..chat_tokenizer import make_chat_tokenizer
-from ..conftest import tiny_qwen2
 from ..serving import serving
+from ..tiny_models import tiny_qwen2
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ONE_PROCESS = ["--cpu", "--num_processes", "1"]
@@ -29,9 +29,8 @@ TWO_PROCESSES = ["--multi_gpu", "--num_processes", "2"]  # with `--use_cpu` in t
 
 @pytest.fixture
 def questions_path(tmp_path):
-    rows = [{"question": "What is the capital of France?", "golden_answers": ["Paris"]}] * 8
     path = tmp_path / "questions.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_json_lines(path, [{"question": "What is the capital of France?", "golden_answers": ["Paris"]}] * 8)
     return path
 
 
@@ -48,7 +47,7 @@ def script():
 
 @pytest.fixture
 def check_selection(script, tmp_path, questions_path):
-    """Checks what selects the best checkpoint of a run with an evaluation; `settings` go to the configuration."""
+    """Check the selection of the best checkpoint. `settings` go to the configuration."""
 
     def check(eval_file=questions_path, early_stopping_patience=None, **settings):
         arguments = {"eval_file": eval_file, "early_stopping_patience": early_stopping_patience}
@@ -61,7 +60,7 @@ def check_selection(script, tmp_path, questions_path):
 
 
 def run_train(launcher, search, questions, model, output, *arguments):
-    """Runs `accelerate launch examples/train.py` for two steps of short rollouts."""
+    """Run `accelerate launch examples/train.py` for two steps of short rollouts."""
     launch = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", *launcher]
     script = [
         str(EXAMPLES / "train.py"), "--model_name_or_path", model, *search, "--train_file", questions,
@@ -75,10 +74,6 @@ def run_train(launcher, search, questions, model, output, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
 
 
-def read(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "rollouts"), [(ONE_PROCESS, 8), (TWO_PROCESSES, 16), (DDP_CONFIG, 16)])
 def test_accelerate_launch_trains_on_json_lines(
@@ -87,7 +82,7 @@ def test_accelerate_launch_trains_on_json_lines(
     result = run_train(launcher, ["--index", index_path], questions_path, searching_model_path, tmp_path / "out")
     assert result.returncode == 0, result.stderr[-3000:]
     for step in (1, 2):
-        records = read(tmp_path / "out" / "trajectories" / f"step_{step:06d}.jsonl")
+        records = list(read_json_lines(tmp_path / "out" / "trajectories" / f"step_{step:06d}.jsonl"))
         assert [record["group"] for record in records] == [group for group in range(rollouts // 4) for _ in range(4)]
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
@@ -99,7 +94,7 @@ def test_two_processes_train_on_one_server_with_one_cache(tmp_path, index_path, 
         result = run_train(TWO_PROCESSES, search, questions_path, searching_model_path, tmp_path / "out")
     assert result.returncode == 0, result.stderr[-3000:]
     assert "search/cache_hit_rate" in result.stdout
-    records = read(tmp_path / "out" / "trajectories" / "step_000002.jsonl")
+    records = list(read_json_lines(tmp_path / "out" / "trajectories" / "step_000002.jsonl"))
     assert len(records) == 16
     assert "search_failed" not in {record["end_reason"] for record in records}
 
@@ -119,7 +114,7 @@ def test_settings_are_read_from_a_yaml_file(tmp_path, index_path, questions_path
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "rewards/format_reward/mean" in result.stdout
-    records = read(tmp_path / "out" / "trajectories" / "step_000001.jsonl")
+    records = list(read_json_lines(tmp_path / "out" / "trajectories" / "step_000001.jsonl"))
     assert {reward for r in records if not r["outcome"] for reward in (t["reward"] for t in r["turns"])} <= {0.0, 0.25}
 
 
@@ -138,7 +133,8 @@ def test_chat_protocol_trains_with_the_models_own_tool_calls(tmp_path, index_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("line", "message"), [("protocol: xml", "`protocol` is 'xml'"), ("reward_funcs: [bleu]", "`reward_funcs` holds")]
+    ("line", "message"),
+    [("protocol: xml", "`protocol` is 'xml'"), ("reward_funcs: [bleu]", "`reward_funcs` contains")],
 )
 def test_unknown_choice_in_a_yaml_file_is_refused(tmp_path, line, message, questions_path):
     recipe = tmp_path / "recipe.yaml"
@@ -203,7 +199,7 @@ def test_best_checkpoint_without_a_metric_is_not_chosen_by_the_loss(check_select
 def test_several_data_sources_may_select(check_selection, tmp_path):
     rows = [{"question": "q", "golden_answers": ["a"], "data_source": source} for source in ("nq", "hotpotqa")]
     path = tmp_path / "dev.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_json_lines(path, rows)
     for known in ("exact_match", "macro/exact_match", "nq/f1", "eval_hotpotqa/exact_match"):
         check_selection(eval_file=path, metric_for_best_model=known)
     with pytest.raises(ValueError, match="`metric_for_best_model` is 'triviaqa/exact_match'"):
@@ -263,7 +259,7 @@ def test_selection_that_cannot_work_is_a_problem_of_the_dry_run(tmp_path, index_
 def test_tiny_model_is_made_for_a_corpus_and_learns_the_tags(tmp_path, questions_path):
     corpus = tmp_path / "corpus.jsonl"
     rows = [{"id": str(i), "contents": f'"Title {i}"\nParis is the capital of France, number {i}.'} for i in range(50)]
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_json_lines(corpus, rows)
     arguments = ["--corpus", corpus, "--questions", questions_path, "--output", tmp_path / "tiny", "--steps", "40"]
     command = [sys.executable, str(EXAMPLES / "make_tiny_model.py"), *map(str, arguments), "--vocab_size", "500"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -1,4 +1,4 @@
-"""`notebooks/execute.py`: parameters, failures, and the interpreter that runs the cells."""
+"""Parameters, failures and interpreter of `notebooks/execute.py`."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 @pytest.fixture
 def write_notebook(execute_script, tmp_path, monkeypatch):
-    """Writes the notebook `small` of a repository of its own, with a cell `X = 1` of parameters before its cells."""
+    """Write the notebook `small` of a new repository, with a parameter cell `X = 1` before its cells."""
     folder = tmp_path / "repository" / "notebooks"
     (folder / "data").mkdir(parents=True)
     (folder.parent / "examples").mkdir()

@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, and what is stored in them is fit to be read."""
+"""The notebooks run from top to bottom, and their stored outputs are clean."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def code_cells(name):
 
 
 def stored_texts(name):
-    """All text of the stored outputs."""
+    """Return all texts of the stored outputs."""
     outputs = [output for cell in code_cells(name) for output in cell.outputs]
     streams = [output.text for output in outputs if output.output_type == "stream"]
     others = [output.data for output in outputs if output.output_type != "stream"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Uses an installed tspo-trl, the first on PATH, as a newcomer would: builds an index, searches, and trains nothing.
+# Uses the first tspo-trl on PATH as a new user would, without training.
 set -euo pipefail
 cd "$(mktemp -d)"
 

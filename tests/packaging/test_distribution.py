@@ -1,4 +1,4 @@
-"""Wheel and source distribution: what they hold, and that the wheel works where nothing else of the repository is."""
+"""Contents of wheel and source distribution. The wheel works without the rest of the repository."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ NOT_IN_SDIST = (".ci/", ".github/", ".gitignore")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="what belongs to the repository is asked of git"),
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git lists the files of the repository"),
 ]
 
 
@@ -29,14 +29,14 @@ def assert_succeeds(*command, **kwargs):
 
 @pytest.fixture(scope="module")
 def repository_files():
-    """Everything that git tracks or would, as it is in the working tree."""
+    """Files of the working tree that git tracks or would add."""
     listed = assert_succeeds("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
     return {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
 
 
 @pytest.fixture(scope="module")
 def clean_copy(tmp_path_factory, repository_files):
-    """The repository as it would be cloned."""
+    """A copy of the repository without ignored files."""
     folder = tmp_path_factory.mktemp("repository")
     for name in repository_files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -71,12 +71,12 @@ def unpacked_sdist(sdist, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fresh_python(wheel, tmp_path_factory):
-    """A new environment with the wheel in it; what the wheel depends on it finds where this interpreter does."""
+    """Python of a new environment with the wheel. It finds the dependencies where this interpreter does."""
     folder = tmp_path_factory.mktemp("environment")
     assert_succeeds(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin" / "python"
     assert_succeeds(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
-    # A path in a .pth file is searched last, and the .pth files in it are not read: not those of editable installs.
+    # Paths of a .pth file come last, and .pth files in them are not read, so no editable install is found.
     site_packages = Path(
         assert_succeeds(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     )
@@ -86,7 +86,7 @@ def fresh_python(wheel, tmp_path_factory):
 
 @pytest.fixture
 def environment(fresh_python):
-    """Variables of a shell in which the fresh environment is active."""
+    """Environment variables that activate the fresh environment."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return variables | {"PATH": os.pathsep.join([str(fresh_python.parent), os.environ["PATH"]])}
 
@@ -136,7 +136,7 @@ def test_wheel_works_in_a_fresh_environment(fresh_python, environment, tmp_path)
 def test_users_are_told_about_wrong_types(fresh_python, environment, tmp_path):
     code = "from tspo_trl.answers import exact_match\n\nscore: str = exact_match('Paris', ['Paris'])\n"
     (tmp_path / "user.py").write_text(code, encoding="utf-8")
-    # torch and the others are not looked into, which would take minutes.
+    # Following the imports of torch and others would take minutes.
     settings = "[mypy]\nfollow_imports = skip\n[mypy-tspo_trl.*]\nfollow_imports = normal\n"
     (tmp_path / "mypy.ini").write_text(settings, encoding="utf-8")
     command = [fresh_python, "-m", "mypy", "--cache-dir", tmp_path / "cache", "user.py"]

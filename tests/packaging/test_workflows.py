@@ -1,4 +1,4 @@
-"""The workflows and forms of .github name only what exists, and may do no more than they need."""
+"""Workflows and forms in .github name only what exists, and workflows have no more permissions than they need."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ every_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: pat
 
 
 def read(path):
-    return yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # where `on` is a word
+    return yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # reads `on` as a string
 
 
 def jobs(path):

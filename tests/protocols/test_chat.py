@@ -1,4 +1,4 @@
-"""Search through the tool calls of chat templates: TRL's own templates, with a tokenizer made on the spot."""
+"""Search through tool calls, with TRL's chat templates and a small tokenizer."""
 
 from types import SimpleNamespace
 
@@ -298,7 +298,7 @@ def test_template_that_writes_tool_messages_as_json_gets_one_line():
     protocol = ChatToolProtocol(tokenizer_of("llama3_1"))
     (feedback,) = protocol.feedback(search("a"), {"a": [PARIS, SEINE]})
     assert feedback.opening == '<|start_header_id|>ipython<|end_header_id|>\n\n"'
-    # A line break would stand as `\n` before the next word, and hide an answer from the evidence.
+    # A line break would become the letters `\n` before the next word, and hide an answer.
     assert feedback.body == 'Doc 1(Title: \\"Paris\\") Capital of France. Doc 2(Title: Seine) A river. In France.'
     assert feedback.closing == '"<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n'
 
@@ -336,5 +336,5 @@ def test_rollout_as_messages(protocol):
 
 def test_feedback_of_another_protocol_is_refused_as_messages(protocol):
     turn = turn_of(call("a"), "\n\n<information></information>\n\n")
-    with pytest.raises(ValueError, match="not one to 1 calls in this chat template"):
+    with pytest.raises(ValueError, match="does not answer 1 calls in this chat template"):
         protocol.messages(Trajectory((turn,), "max_turns"))

@@ -1,4 +1,4 @@
-"""Which tokenizers and templates can search with tool calls, and what is taken from them."""
+"""Tokenizers and chat templates that can search with tool calls, and those that are refused."""
 
 import pytest
 from trl.chat_template_utils import llama3_template, qwen3_template, qwen3_training_chat_template
@@ -83,7 +83,7 @@ def test_template_that_shows_only_the_first_tool_message_is_refused():
     first_only = tool_message + ' and messages[loop.index0 - 1].role != "tool"'
     tokenizer.chat_template = tokenizer.chat_template.replace(tool_message, first_only)
     tokenizer.response_template = qwen3_template
-    with pytest.raises(ValueError, match="does not show each of 2 messages behind a turn once"):
+    with pytest.raises(ValueError, match="does not show each of 2 messages after a turn exactly once"):
         ChatToolProtocol(tokenizer)
 
 

@@ -1,4 +1,4 @@
-"""Helpers that make a corpus, an index, a Python process of its own, and servers with clients for them."""
+"""Fixtures that make corpora, indexes, Python processes, and servers with their clients."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def write_corpus(tmp_path):
 
 @pytest.fixture
 def anserini_index(tmp_path):
-    """Index JSON documents with Anserini's own options, past our indexer and its checks."""
+    """Index JSON documents with Anserini directly."""
 
     def index(documents, *options):
         from tspo_trl.search.java import java_class
@@ -52,7 +52,7 @@ def clean_environment():
 
 @pytest.fixture
 def run_python(clean_environment):
-    """Run a program in a process of its own (there is one JVM to a process) and return what it printed."""
+    """Run a program in a new process, because a process has only one JVM, and return its output."""
 
     def run(program, **environment):
         result = subprocess.run(
@@ -92,7 +92,7 @@ def server(servers):
 
 @pytest.fixture
 def connect():
-    """Makes retrievers that lose no time, and closes them."""
+    """Create retrievers with short waits, and close them."""
     with contextlib.ExitStack() as stack:
         options = {"timeout": 10.0, "max_retries": 2, "backoff": 0.01}
         yield lambda *urls, **changes: stack.enter_context(RemoteRetriever(urls, **{**options, **changes}))
@@ -100,7 +100,7 @@ def connect():
 
 @pytest.fixture
 def dead_url():
-    """A server that is not there."""
+    """URL of a server that has stopped."""
     server = FaultServer()
     server.kill()
     return server.url

@@ -28,7 +28,7 @@ DENSE = {"index": "i", "dense": "d", "encoder": "e"}
         ({"index": "i", "hybrid": True}, "Pass both `index` and `dense`"),
         ({"index": "i", "reranker": "r"}, "Pass `hybrid` too"),
         ({"index": "i", "dense": "d"}, "`dense` needs the `encoder`"),
-        ({"dense": "d", "encoder": "e"}, "`dense` holds no text"),
+        ({"dense": "d", "encoder": "e"}, "`dense` contains no text"),
         ({"index": "i", "encoder": "e"}, "`encoder='e'` belongs to a dense index"),
         ({"index": "i", "passages": "p"}, "`passages='p'` belongs to a dense index"),
         ({"index": "i", "encoder_dtype": "float16"}, "`encoder_dtype='float16'` belongs to a dense index"),

@@ -18,7 +18,7 @@ def test_identity_goes_through_json_unchanged():
     "values", [{}, [], {"name": 3}, {"name": "x", "fingerprint": 1}, {"name": "x", "parameters": []}]
 )
 def test_what_is_no_identity_is_refused(values):
-    with pytest.raises(ValueError, match="is no retriever's identity"):
+    with pytest.raises(ValueError, match="is not the identity of a retriever"):
         RetrieverIdentity.from_dict(values)
 
 

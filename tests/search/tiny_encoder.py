@@ -19,13 +19,13 @@ def make_tokenizer(folder):
 
 
 def make_tiny_bert(folder, seed=0):
-    """Save a BERT of two layers and width 32, which is not told how to pool, and return its folder as a string."""
+    """Save a BERT with two layers, width 32 and no pooling, and return its folder as a string."""
     import torch
     from transformers import BertConfig, BertModel
 
     tokenizer = make_tokenizer(folder)
     torch.manual_seed(seed)
-    # Wide initial weights: with the usual ones all texts would have almost the same vector.
+    # With the usual initial weights all texts have almost the same vector.
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -41,7 +41,7 @@ def make_tiny_bert(folder, seed=0):
 
 
 def make_tiny_encoder(folder, pooling="mean", prompts=None, seed=0):
-    """The same with `modules.json`, as sentence-transformers saves it, and return its folder as a string."""
+    """Save the same with `modules.json`, as sentence-transformers does, and return its folder as a string."""
     make_tiny_bert(folder, seed)
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     modules = [

@@ -1,4 +1,4 @@
-"""Real passages and real questions, in the data folder that lies beside the repository."""
+"""Real passages and questions, in the data folder beside the repository."""
 
 import json
 from pathlib import Path

@@ -68,7 +68,9 @@ def test_missing_question_is_refused(tmp_path, columns):
 
 
 def test_missing_golden_answers_are_refused_where_the_reward_needs_them(tmp_path):
-    with pytest.raises(ValueError, match=r"`train_dataset` has no `golden_answers` column, but \['question'\]"):
+    with pytest.raises(
+        ValueError, match=r"`train_dataset` has no `golden_answers` column. Its columns are \['question'\]"
+    ):
         build(tmp_path, rows=[{"question": "q"}])
 
 

@@ -38,7 +38,7 @@ def policies(tokenizer):
     """Parameters of a policy for each answer."""
     parameters = {}
     for answer in ("Paris", "Rome"):
-        model = tiny_qwen2(tokenizer)
+        model = tiny_qwen2(tokenizer, num_hidden_layers=1)
         teach(model, tokenizer, ["?\n"], [f"<answer> {answer} </answer>"])
         parameters[answer] = model.state_dict()
     return parameters
@@ -105,9 +105,9 @@ def test_of_equal_checkpoints_the_first_is_the_best(make_selection):
 
 
 def test_a_run_that_does_not_get_better_stops(make_selection, policies):
-    trainer = make_selection(["Paris", "Rome", "Rome", "Paris", "Rome", "Rome"], patience=2)
+    trainer = make_selection(["Rome", "Paris", "Paris", "Paris"], patience=2)
     trainer.train()
-    assert scores(trainer) == [0.25, 0.5, 0.5, 0.25]
+    assert scores(trainer) == [0.5, 0.25, 0.25]
     assert_has_loaded(trainer, policies["Rome"])
 
 
@@ -140,12 +140,12 @@ def test_a_killed_run_knows_its_best_checkpoint_and_its_patience(make_selection,
 
 
 def test_a_run_that_was_not_to_stop_early_may_be_resumed_so(make_selection, output_dir):
-    answers = ["Rome", "Paris", "Paris", "Paris"]
-    make_selection(answers, max_steps=2).train()
+    answers = ["Rome", "Paris", "Paris"]
+    make_selection(answers, max_steps=1).train()
     resumed = make_selection(answers, patience=1)
     resumed.train(resume_from_checkpoint=True)
-    assert scores(resumed) == [0.5, 0.25, 0.25]
-    assert checkpoints(output_dir) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+    assert scores(resumed) == [0.5, 0.25]
+    assert checkpoints(output_dir) == ["checkpoint-1", "checkpoint-2"]
 
 
 @pytest.mark.slow

@@ -270,35 +270,31 @@ def test_thresholds_are_finite_and_not_negative(name, value):
 @pytest.fixture(scope="module")
 def silent_model_path(tmp_path_factory, tokenizer):
     """Folder of a tiny model that answers without a search."""
-    model = tiny_qwen2(tokenizer)
+    model = tiny_qwen2(tokenizer, num_hidden_layers=1)
     teach(model, tokenizer, ["?\n"], ["<answer> Paris </answer>", "<answer> Rome </answer>"])
     return save(model, tokenizer, tmp_path_factory.mktemp("model") / "silent-qwen2")
 
 
-def test_training_of_a_policy_that_does_not_search_stops(make_trainer, silent_model_path, tmp_path):
-    callback = CollapseAlarm(patience=2, stop=True)
-    settings = {"max_steps": 5, "save_strategy": "steps", "save_steps": 1}
+@pytest.mark.parametrize("patience", [2, 3])
+def test_training_of_a_policy_that_does_not_search_stops_and_adds_no_checkpoint(
+    make_trainer, silent_model_path, tmp_path, patience
+):
+    callback = CollapseAlarm(patience=patience, stop=True)
+    settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
     trainer = make_trainer(model=silent_model_path, trainer_kwargs={"callbacks": [callback]}, **settings)
     trainer.train()
-    assert trainer.state.global_step == 2
-    assert Alarm("rollout/searches", 2, 0.0, 0.1) in callback.alarms
-    assert sorted(path.name for path in (tmp_path / "out").glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
-
-
-def test_no_checkpoint_is_added_for_a_collapsed_policy(make_trainer, silent_model_path, tmp_path):
-    kwargs = {"callbacks": [CollapseAlarm(patience=3, stop=True)]}
-    settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
-    make_trainer(model=silent_model_path, trainer_kwargs=kwargs, **settings).train()
+    assert trainer.state.global_step == patience
+    assert Alarm("rollout/searches", patience, 0.0, 0.1) in callback.alarms
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
 
 
 def test_a_killed_run_remembers_what_was_logged_before(make_trainer, silent_model_path):
-    settings = {"model": silent_model_path, "max_steps": 4, "save_strategy": "steps", "save_steps": 1}
-    callbacks = [CollapseAlarm(patience=3), CollapseAlarm(patience=3)]
-    make_trainer(**{**settings, "max_steps": 2}, trainer_kwargs={"callbacks": callbacks[:1]}).train()
+    settings = {"model": silent_model_path, "max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    callbacks = [CollapseAlarm(patience=2), CollapseAlarm(patience=2)]
+    make_trainer(**{**settings, "max_steps": 1}, trainer_kwargs={"callbacks": callbacks[:1]}).train()
     assert callbacks[0].alarms == []
     make_trainer(**settings, trainer_kwargs={"callbacks": callbacks[1:]}).train(resume_from_checkpoint=True)
-    assert callbacks[1].alarms[0] == Alarm("rollout/searches", 3, 0.0, 0.1)
+    assert callbacks[1].alarms[0] == Alarm("rollout/searches", 2, 0.0, 0.1)
 
 
 def test_a_run_without_retriever_is_watched_by_what_it_logs(make_trainer, dataset):

@@ -3,6 +3,7 @@
 import pytest
 
 from tspo_trl.protocols.chat import ChatToolProtocol
+from tspo_trl.rollout.generation import tokenize_prompts
 from tspo_trl.rollout.prompts import row_prompt
 
 
@@ -16,28 +17,24 @@ def chat_trainer(make_trainer, chat_model_path, chat_tokenizer):
     return make
 
 
-def test_training_changes_every_parameter(chat_trainer):
-    trainer = chat_trainer()
+def prompt_of(trainer, question):
+    row = row_prompt({"question": question}, trainer._tokenizer, trainer.protocol)
+    return trainer._tokenizer.decode(tokenize_prompts(trainer, [row], trainer.protocol.tools)[0])
+
+
+def test_training_changes_every_parameter_and_runs_no_tools_of_trl(chat_trainer):
+    trainer = chat_trainer(max_steps=1)
     before = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
     trainer.train()
     assert all(not parameter.equal(before[name]) for name, parameter in trainer.model.named_parameters())
+    assert not trainer.tools
+    assert "tools/call_frequency" not in trainer.state.log_history[0]
 
 
 def test_prompt_shows_the_search_as_a_tool(chat_trainer):
-    trainer = chat_trainer()
-    trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
-    prompt = trainer._tokenizer.decode(
-        trainer._prompt_ids([row_prompt({"question": "Who?"}, trainer._tokenizer, trainer.protocol)])[0]
-    )
+    prompt = prompt_of(chat_trainer(), "Who?")
     assert '{"type": "function", "function": {"name": "search"' in prompt
     assert prompt.endswith("Question: Who?<|im_end|>\n<|im_start|>assistant\n")
-
-
-def test_trl_runs_no_tools_of_its_own(chat_trainer):
-    trainer = chat_trainer()
-    trainer.train()
-    assert not trainer.tools
-    assert "tools/call_frequency" not in trainer.state.log_history[0]
 
 
 def test_evidence_of_every_call_is_credited(chat_trainer):
@@ -75,5 +72,4 @@ def test_prompt_is_rendered_with_the_protocols_template(chat_trainer, chat_token
     protocol = ChatToolProtocol(chat_tokenizer)
     protocol.chat_template = "{% for message in messages %}{{ message.content }} so{% endfor %}"
     trainer = chat_trainer(trainer_kwargs={"protocol": protocol})
-    (prompt,) = trainer._prompt_ids([row_prompt({"question": "Who?"}, trainer._tokenizer, trainer.protocol)])
-    assert trainer._tokenizer.decode(prompt).endswith("Question: Who? so")
+    assert prompt_of(trainer, "Who?").endswith("Question: Who? so")

@@ -1,5 +1,7 @@
 """`TSPOConfig`: its defaults, and what turns TSPO off."""
 
+import re
+
 import pytest
 from trl import GRPOConfig, TrlParser
 
@@ -43,19 +45,16 @@ def test_additive_credit_is_off_without_alpha(tmp_path, alpha, turn_level_groups
     assert args.tspo_enabled is enabled
 
 
+def test_docs_and_help_name_the_fields_in_the_same_order():
+    documented = re.findall(r"^ +(\w+) \(`\w+`, \*optional\*", TSPOConfig.__doc__, re.MULTILINE)
+    in_help = re.findall(r"^  --(\w+)", TrlParser((TSPOConfig,)).format_help(), re.MULTILINE)
+    assert documented == [name for name in in_help if name in documented]
+    assert {*documented, "max_completion_length"} == set(TSPOConfig.__annotations__)
+
+
 def test_every_option_is_a_flag(tmp_path):
-    flags = [
-        "--alpha",
-        "0.25",
-        "--credit",
-        "prefix",
-        "--turn_baseline",
-        "all_turns",
-        "--latent_in_mixed_groups",
-        "True",
-        "--additive_credit",
-        "True",
-    ]
+    flags = ["--alpha=0.25", "--credit=prefix", "--turn_baseline=all_turns", "--latent_in_mixed_groups=True"]
+    flags += ["--additive_credit"]
     (args,) = TrlParser((TSPOConfig,)).parse_args_and_config(["--output_dir", str(tmp_path), "--use_cpu", *flags])
     assert (args.alpha, args.credit, args.turn_baseline) == (0.25, "prefix", "all_turns")
     assert args.latent_in_mixed_groups

@@ -75,15 +75,11 @@ def break_off_at_the_second_batch(trainer):
     return step
 
 
-def test_each_question_is_answered_once(trainer):
-    trainer.evaluate()
-    (records,) = files(trainer)
-    assert sorted(record["id"] for record in records) == ["0", "1", "2", "3", "4", "5"]
-
-
-def test_evaluation_is_the_same_every_time(trainer):
+def test_evaluation_is_the_same_every_time_and_training_samples_as_before(trainer):
+    before = trainer.num_generations_eval, trainer.generation_config.do_sample
     trainer.evaluate(metric_key_prefix="eval_one")
     trainer.evaluate(metric_key_prefix="eval_two")
+    assert (trainer.num_generations_eval, trainer.generation_config.do_sample) == before == (4, True)
     one, two = files(trainer)
     assert [record["turns"] for record in one] == [record["turns"] for record in two]
 
@@ -101,19 +97,16 @@ def test_sampled_evaluation_makes_several_rollouts_of_each_question(make_trainer
     assert metrics["eval_exact_match"] == sum(record["outcome"] for record in records) / 12
 
 
-def test_metrics_are_means_over_the_questions(trainer):
+def test_each_question_is_answered_once_and_metrics_are_means_over_the_questions(trainer):
     metrics = trainer.evaluate()
     (records,) = files(trainer)
+    assert sorted(record["id"] for record in records) == ["0", "1", "2", "3", "4", "5"]
     # Not a mean of batches, of which the first has four questions and the second two.
     assert metrics["eval_exact_match"] == pytest.approx(sum(record["outcome"] for record in records) / 6)
     near = [not record["outcome"] and record["first_occurrence"] is not None for record in records]
     assert metrics["eval_near_miss"] == pytest.approx(sum(near) / 6)
     assert {name.removeprefix("eval_") for name in metrics} >= SCORES
-
-
-def test_data_sources_have_metrics_of_their_own_and_a_macro_average(trainer):
-    metrics = trainer.evaluate()
-    (records,) = files(trainer)
+    # And over those of each data source.
     means = {
         source: sum(record["outcome"] for record in records if record["data_source"] == source) / 3
         for source in ("odd", "even")
@@ -143,19 +136,16 @@ def test_several_datasets_have_their_own_prefixes(make_trainer):
     assert {"eval_one_exact_match", "eval_two_exact_match"} <= set(metrics)
 
 
-def test_training_samples_as_before_after_an_evaluation(trainer):
-    before = trainer.num_generations_eval, trainer.generation_config.do_sample
-    trainer.evaluate()
-    assert (trainer.num_generations_eval, trainer.generation_config.do_sample) == before == (4, True)
-
-
 def test_training_with_evaluations_draws_one_random_number_more_for_each(make_trainer):
     """That of torch's data loader, which TRL's own evaluation draws, too."""
     parameters = []
     for evaluates in (True, False):
         settings = {"eval_strategy": "steps", "eval_steps": 1} if evaluates else {}
         trainer = make_trainer(
-            per_device_eval_batch_size=8, trainer_kwargs={"eval_dataset": QUESTIONS.select([0, 1])}, **settings
+            max_steps=2,  # what the first evaluation draws shows in the rollouts of the second step
+            per_device_eval_batch_size=8,
+            trainer_kwargs={"eval_dataset": QUESTIONS.select([0, 1])},
+            **settings,
         )
         if not evaluates:
             trainer.add_callback(DrawsOne())

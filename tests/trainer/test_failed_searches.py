@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tspo_trl.credit import group_advantages
+from tspo_trl.trainer.records import weighted_outcomes
 
 
 class FailsFor:
@@ -40,7 +41,7 @@ def test_failed_rollouts_are_out_of_the_loss(scored):
 
 def test_failed_rollouts_are_out_of_the_baseline(scored):
     trainer, output, failed = scored
-    outcomes = trainer._outcomes()
+    outcomes = weighted_outcomes(trainer._rewards_per_func, trainer.reward_weights)
     assert torch.equal(outcomes.isnan(), failed)
     num_turns = torch.tensor([len(one.turns) for one in trainer._trajectories])
     hits = [
@@ -83,7 +84,7 @@ def test_training_goes_on_when_every_search_fails(make_trainer):
         def search(self, queries, k):
             raise ConnectionError("server gone")
 
-    trainer = make_trainer(max_steps=2, trainer_kwargs={"retriever": Down()})
+    trainer = make_trainer(trainer_kwargs={"retriever": Down()})
     trainer.train()
     assert trainer.state.global_step == 2
     for logged in trainer.state.log_history[:2]:

@@ -11,20 +11,25 @@ from tspo_trl.search import CachedRetriever, RemoteRetriever
 from ..serving import serving
 
 
-def test_a_served_index_trains_the_same_model_as_the_index_itself(make_trainer, index_path):
+@pytest.fixture(scope="module")
+def remote(index_path):
+    """A client of a server that all but one test share."""
+    with serving("--index", index_path) as (_, url), RemoteRetriever(url) as client:
+        yield client
+
+
+def test_a_served_index_trains_the_same_model_as_the_index_itself(make_trainer, remote):
     local = make_trainer()
     local.train()
-    with serving("--index", index_path) as (_, url), RemoteRetriever(url) as remote:
-        served = make_trainer(trainer_kwargs={"retriever": remote})
-        served.train()
+    served = make_trainer(trainer_kwargs={"retriever": remote})
+    served.train()
     pairs = zip(local.model.parameters(), served.model.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
-def test_what_client_and_cache_count_is_logged(make_trainer, index_path):
-    with serving("--index", index_path) as (_, url), RemoteRetriever(url) as remote:
-        trainer = make_trainer(trainer_kwargs={"retriever": CachedRetriever(remote)}, max_steps=3)
-        trainer.train()
+def test_what_client_and_cache_count_is_logged(make_trainer, remote):
+    trainer = make_trainer(trainer_kwargs={"retriever": CachedRetriever(remote)}, max_steps=3)
+    trainer.train()
     logs = [entry for entry in trainer.state.log_history if "search/queries" in entry]
     assert len(logs) == 3
     assert sum(entry["search/cache_misses"] for entry in logs) >= 1

@@ -12,36 +12,31 @@ from tspo_trl.trainer.callbacks import warn_of_another_retriever
 
 @pytest.fixture
 def finished(make_trainer):
-    """A run of two steps with a checkpoint after each."""
-    trainer = make_trainer(save_strategy="steps", save_steps=1)
-    trainer.train()
-    return trainer
+    """A run of one step with a checkpoint, which a resumed run has only to load."""
+    make_trainer(max_steps=1, save_strategy="steps", save_steps=1).train()
 
 
 def read_identity(folder):
     return RetrieverIdentity.from_dict(json.loads((folder / "retriever.json").read_text(encoding="utf-8")))
 
 
-def test_identity_is_in_the_output_folder_and_in_every_checkpoint(finished, retriever, tmp_path):
+def test_identity_is_in_the_output_folder_and_in_every_checkpoint(make_trainer, retriever, tmp_path):
+    make_trainer(save_strategy="steps", save_steps=1).train()
     for folder in ("out", "out/checkpoint-1", "out/checkpoint-2"):
         assert read_identity(tmp_path / folder) == retriever.identity
 
 
-@pytest.mark.parametrize("checkpoint", [True, "out/checkpoint-2"])
-def test_resuming_with_another_retriever_warns(finished, make_trainer, index_path, tmp_path, caplog, checkpoint):
-    other = make_trainer(trainer_kwargs={"retriever": BM25Retriever(index_path, k1=1.5)})
-    with caplog.at_level(logging.WARNING):
-        other.train(resume_from_checkpoint=checkpoint if checkpoint is True else str(tmp_path / checkpoint))
-    assert "THE RETRIEVER HAS CHANGED" in caplog.text
-    assert "parameters was {'k1': 0.9, 'b': 0.4} and is {'k1': 1.5, 'b': 0.4}" in caplog.text
-
-
-def test_resuming_with_a_copy_of_the_index_does_not_warn(finished, make_trainer, index_path, tmp_path, caplog):
+def test_resuming_with_another_retriever_warns(finished, make_trainer, index_path, tmp_path, caplog):
     shutil.copytree(index_path, tmp_path / "copy")
-    same = make_trainer(trainer_kwargs={"retriever": BM25Retriever(tmp_path / "copy")})
-    with caplog.at_level(logging.WARNING):
-        same.train(resume_from_checkpoint=True)
-    assert "RETRIEVER" not in caplog.text
+    same = make_trainer(max_steps=1, trainer_kwargs={"retriever": BM25Retriever(tmp_path / "copy")})
+    other = make_trainer(max_steps=1, trainer_kwargs={"retriever": BM25Retriever(index_path, k1=1.5)})
+    for checkpoint in (True, str(tmp_path / "out" / "checkpoint-1")):
+        same.train(resume_from_checkpoint=checkpoint)
+        assert "RETRIEVER" not in caplog.text
+        other.train(resume_from_checkpoint=checkpoint)
+        assert "THE RETRIEVER HAS CHANGED" in caplog.text
+        assert "parameters was {'k1': 0.9, 'b': 0.4} and is {'k1': 1.5, 'b': 0.4}" in caplog.text
+        caplog.clear()
 
 
 class Described:

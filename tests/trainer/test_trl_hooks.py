@@ -1,6 +1,9 @@
 """What we depend on inside TRL: a test fails by the hook's name when TRL changes it."""
 
+import ast
+import importlib
 import inspect
+from pathlib import Path
 
 import evaluate
 import pandas
@@ -23,8 +26,11 @@ from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import print_prompt_completions_sample
 
-from tspo_trl import TSPOTrainer
+from tspo_trl import TSPOTrainer, rollout
+from tspo_trl import trainer as trainer_package
 
+ROLLOUT, TRAINER = (Path(package.__file__).parent for package in (rollout, trainer_package))
+KNOWS_PRIVATE_NAMES = [*sorted(TRAINER.glob("*.py")), ROLLOUT / "generation.py", ROLLOUT / "vllm.py"]
 WITHOUT_RETRIEVER = {
     "retriever": None,
     "train_dataset": Dataset.from_list([{"prompt": "capital?"}] * 4),
@@ -36,38 +42,75 @@ def parameters(function):
     return list(inspect.signature(function).parameters)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("_generate", ["self", "prompts"]),
-        ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
-        ("_generate_and_score_completions", ["self", "inputs"]),
-        ("_tokenize_prompts", ["self", "prompts"]),
-        ("log", ["self", "logs", "start_time"]),
-        ("_get_train_sampler", ["self", "dataset"]),
-        ("_save_checkpoint", ["self", "model", "trial"]),
-        ("_save_rng_state", ["self", "output_dir"]),
-        ("_load_rng_state", ["self", "checkpoint"]),
-        ("_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
-        ("evaluate", ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"]),
-        (
-            "evaluation_loop",
-            ["self", "dataloader", "description", "prediction_loss_only", "ignore_keys", "metric_key_prefix"],
-        ),
-        ("num_examples", ["self", "dataloader"]),
-        (
-            "_init_training_state",
-            ["self", "max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint", "trial"],
-        ),
+METHODS = {
+    "_generate": ["prompts"],
+    "_calculate_rewards": ["inputs", "prompts", "completions", "completion_ids_list"],
+    "_generate_and_score_completions": ["inputs"],
+    "_tokenize_prompts": ["prompts"],
+    "log": ["logs", "start_time"],
+    "_get_train_sampler": ["dataset"],
+    "_get_output_dir": ["trial"],
+    "_save_checkpoint": ["model", "trial"],
+    "_save_rng_state": ["output_dir"],
+    "_load_rng_state": ["checkpoint"],
+    "_load_from_checkpoint": ["resume_from_checkpoint", "model"],
+    "evaluate": ["eval_dataset", "ignore_keys", "metric_key_prefix"],
+    "evaluation_loop": ["dataloader", "description", "prediction_loss_only", "ignore_keys", "metric_key_prefix"],
+    "num_examples": ["dataloader"],
+    "_init_training_state": [
+        "max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint", "trial"
     ],
-)
-def test_hook_has_the_signature_that_we_override_or_call(name, expected):
-    assert parameters(getattr(GRPOTrainer, name)) == expected
+}  # fmt: skip
+# Attributes of a trainer that we read or set.
+ATTRIBUTES = ["_buffered_inputs", "_dist", "_logs", "_metrics", "_step", "_tokenizer", "_tag_names", "_name", "_paper"]
+ATTRIBUTES += ["chat_template", "eos_token_ids", "generation_config", "log_completions", "mask_truncated_completions"]
+ATTRIBUTES += ["model_wrapped", "num_completions_to_print", "num_generations", "num_generations_eval"]
+ATTRIBUTES += ["num_iterations", "reward_weights", "rollout_func", "tools", "use_adaptive_entropy", "use_vllm"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_hook_has_the_signature_that_we_override_or_call(name):
+    assert parameters(getattr(GRPOTrainer, name)) == ["self", *METHODS[name]]
 
 
 def test_generate_single_turn_takes_token_ids_and_a_number_of_generations():
     expected = ["self", "prompt_ids", "images", "multimodal_fields", "num_generations"]
     assert parameters(GRPOTrainer._generate_single_turn)[:5] == expected
+
+
+def test_trainer_has_the_attributes_that_we_read_or_set(make_trainer, searching_model_path):
+    trainer = make_trainer(GRPOTrainer, trainer_kwargs=WITHOUT_RETRIEVER)
+    assert [name for name in ATTRIBUTES if not hasattr(trainer, name)] == []
+    assert (trainer._step, trainer._buffered_inputs) == (0, None)
+    assert [trainer._metrics[mode]["any"] for mode in ("train", "eval")] == [[], []]
+    assert trainer._get_output_dir(trial=None) == trainer.args.output_dir
+    assert trainer.model.config._name_or_path == searching_model_path
+
+
+def test_every_private_name_that_we_use_is_tested_here(make_trainer):
+    trainer = make_trainer(GRPOTrainer, trainer_kwargs=WITHOUT_RETRIEVER)
+    nodes = [node for path in KNOWS_PRIVATE_NAMES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    private = {name for name in used if name.startswith("_") and not name.startswith("__")}
+    assert {name for name in private if hasattr(trainer, name)} <= {*METHODS, *ATTRIBUTES, "_generate_single_turn"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "transformers.trainer.TRAINER_STATE_NAME",
+        "transformers.trainer_callback.ExportableState",
+        "transformers.trainer_utils.EvalLoopOutput",
+        "transformers.trainer_utils.PREFIX_CHECKPOINT_DIR",
+        "transformers.trainer_utils.TrainOutput",
+        "transformers.trainer_utils.has_length",
+        "trl.generation.vllm_generation.VLLMGeneration",
+        "trl.trainer.utils.print_prompt_completions_sample",
+    ],
+)
+def test_name_that_we_import_from_a_submodule_is_there(name):
+    module, _, attribute = name.rpartition(".")
+    assert hasattr(importlib.import_module(module), attribute)
 
 
 def test_init_takes_by_position_what_we_hand_on():

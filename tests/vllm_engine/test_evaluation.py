@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("vllm_on_cpu", reason="needs the environment of `make test-vllm`")
 
-from tspo_trl.evaluation.arguments import AgentArguments, open_agent
+from tspo_trl.evaluation.arguments import AgentArguments
+from tspo_trl.evaluation.backends import open_agent
 from tspo_trl.trajectory import read_json_lines
 
 # Of different lengths: what the policy does depends on the position.

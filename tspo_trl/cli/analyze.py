@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .evidence_arguments import add_evidence_arguments
+from .arguments import add_evidence_arguments
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the result of `argparse.ArgumentParser.add_subparsers`."""
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "analyze",
         help="count near misses, first occurrences and learning signal in trajectory files",

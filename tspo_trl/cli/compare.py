@@ -5,22 +5,16 @@ from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "compare",
         help="compare two evaluations on the same questions",
         description="Differences B - A of every score, question by question, with bootstrap intervals and p-values.",
     )
     parser.add_argument("a", metavar="A", help="folder of an evaluation or a trajectory file: the baseline")
-    parser.add_argument("b", metavar="B", help="the same, to be compared with A")
+    parser.add_argument("b", metavar="B", help="folder or trajectory file to compare with A")
     parser.add_argument(
-        "--allow-missing", action="store_true", help="compare on the questions that both answered, if they differ"
+        "--allow-missing", action="store_true", help="compare only the common questions, if they differ"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.set_defaults(run=run)
@@ -32,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
 
     Args:
         args (`argparse.Namespace`):
-            As parsed.
+            Parsed arguments.
 
     Raises:
         As [`~tspo_trl.evaluation.compare.compare`].

@@ -1,4 +1,4 @@
-"""`tspo-trl data`: prepare training and test questions from the benchmarks, and verify what was prepared."""
+"""`tspo-trl data`: prepare training and test questions from the benchmarks, and verify them."""
 
 import argparse
 from collections.abc import Mapping
@@ -6,17 +6,11 @@ from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "data",
         help="prepare training and test questions from the benchmarks, and verify them",
-        description="Prepare training and test questions from the seven benchmarks, and verify what was prepared.",
+        description="Prepare training and test questions from the seven benchmarks, and verify them.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_prepare(commands)
@@ -33,8 +27,8 @@ def _add_prepare(commands: Any) -> None:
     parser = commands.add_parser(
         "prepare",
         help="write training and test files with a manifest",
-        description="Write training and test files with a manifest. Training questions are written once each, without "
-        "those that stand in a test set; test sets are written as they are.",
+        description="Write training and test files with a manifest. Training files contain each question once, and no "
+        "question of a test set. Test sets are unchanged.",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write; must not exist yet")
     parser.add_argument("--overwrite", action="store_true", help="replace prepared data at DIR")
@@ -50,10 +44,8 @@ def _add_prepare(commands: Any) -> None:
         choices=("jsonl", "parquet", "search-r1"),
         help="files to write (default: jsonl)",
     )
-    parser.add_argument(
-        "--keep-duplicates", action="store_true", help="keep training questions that stand there twice"
-    )
-    parser.add_argument("--keep-leaked", action="store_true", help="keep training questions that stand in a test set")
+    parser.add_argument("--keep-duplicates", action="store_true", help="keep repeated training questions")
+    parser.add_argument("--keep-leaked", action="store_true", help="keep training questions that are in a test set")
     parser.set_defaults(run=run_prepare)
 
 
@@ -63,7 +55,7 @@ def run_prepare(args: argparse.Namespace) -> None:
 
     Args:
         args (`argparse.Namespace`):
-            As parsed.
+            Parsed arguments.
 
     Raises:
         As [`~tspo_trl.data.prepare.prepare_data`].
@@ -91,11 +83,11 @@ def run_prepare(args: argparse.Namespace) -> None:
 
 def run_verify(args: argparse.Namespace) -> int:
     """
-    Verify prepared data and print what changed.
+    Verify prepared data and print the changes.
 
     Args:
         args (`argparse.Namespace`):
-            As parsed.
+            Parsed arguments.
 
     Returns:
         `int`: exit status, 1 if something changed.
@@ -126,12 +118,12 @@ def _summary(files: Mapping[str, Mapping[str, Any]]) -> Any:
 
 
 def _count(found: Mapping[str, Any]) -> str:
-    """How many rows were found, with a word where they stay."""
+    """Return the number of rows found, marked if they were kept."""
     return f"{found['rows']:,}" + (" (kept)" if found["rows"] and not found["removed"] else "")
 
 
 def _leaks(files: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Training questions that stand in each test set, where there are any."""
+    """Return the number of training questions in each test set, without zeros."""
     leaks = {
         name: count for entry in files.values() for name, count in entry.get("leaked", {}).get("test_sets", {}).items()
     }

@@ -1,4 +1,4 @@
-"""`tspo-trl doctor`: check everything that a run leans on, and say what to fix."""
+"""`tspo-trl doctor`: check the environment of a run, and print what to fix."""
 
 import argparse
 import time
@@ -9,22 +9,22 @@ from typing import Any
 
 from ..search.arguments import RetrieverArguments, check_arguments, open_retriever, token_from_environment
 from ..search.base import Retriever
-from .errors import one_line
-from .retrievers import add_retriever_arguments, retriever_arguments
+from . import one_line
+from .arguments import add_retriever_arguments, retriever_arguments
 
 
 @dataclass(frozen=True)
 class Finding:
     """
-    What a check found.
+    Result of a check.
 
     Args:
         status (`str`):
-            `"ok"`, `"note"` (works, but worth knowing) or `"fail"`.
+            `"ok"`, `"note"` (not an error) or `"fail"`.
         text (`str`):
-            What there is.
+            The result.
         remedy (`str`, *optional*):
-            What to do about it.
+            How to fix it.
     """
 
     status: str
@@ -33,18 +33,12 @@ class Finding:
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "doctor",
-        help="check Java, GPU, versions, indexes and servers, and say what to fix",
-        description="Check Java, GPU and versions, and the index or server that is named. Exit status 1 if something "
-        "fails.",
+        help="check Java, GPU, versions, indexes and servers, and print what to fix",
+        description="Check Java, GPU and versions, and an index or server if one is given. The exit status is 1 if a "
+        "check fails.",
     )
     add_retriever_arguments(parser)
     parser.set_defaults(run=run)
@@ -52,11 +46,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """
-    Run all checks and print what they find.
+    Run all checks and print their results.
 
     Args:
         args (`argparse.Namespace`):
-            As parsed.
+            Parsed arguments.
 
     Returns:
         `int`: 1 if a check failed, else 0.
@@ -72,13 +66,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_versions() -> Iterator[Finding]:
-    """Each package that this one needs: installed, and of a version that it was tested with."""
+    """Check that required packages are installed, in versions that tspo-trl was tested with."""
     from importlib.metadata import PackageNotFoundError, requires, version
 
     from packaging.requirements import Requirement
 
     for requirement in map(Requirement, requires("tspo-trl") or []):
-        # Without an environment marker, or for one of the extras that add abilities to a run.
+        # Check required packages, and those of the extras that a run can use.
         marker = requirement.marker
         is_optional = marker is not None
         if marker and not any(marker.evaluate({"extra": extra}) for extra in ("dense", "vllm")):
@@ -88,7 +82,7 @@ def check_versions() -> Iterator[Finding]:
             installed = version(requirement.name)
         except PackageNotFoundError:
             if is_optional:
-                yield Finding("note", f"{requirement.name} is not installed: only some features need it", remedy)
+                yield Finding("note", f"{requirement.name} is not installed. Only some features need it", remedy)
             else:
                 yield Finding("fail", f"{requirement.name} is not installed", remedy)
             continue
@@ -100,7 +94,7 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_java() -> Iterator[Finding]:
-    """A Java that Anserini runs on, and that it starts."""
+    """Check that there is a Java for Anserini and that it starts."""
     from ..search.java import JavaNotFoundError, ensure_java, find_java
 
     try:
@@ -116,7 +110,7 @@ def check_java() -> Iterator[Finding]:
 
 
 def check_gpu() -> Iterator[Finding]:
-    """The GPUs that torch sees."""
+    """Check which GPUs torch finds."""
     import torch
 
     if torch.cuda.is_available():
@@ -124,17 +118,17 @@ def check_gpu() -> Iterator[Finding]:
             device = torch.cuda.get_device_properties(number)
             yield Finding("ok", f"GPU {number}: {device.name}, {device.total_memory / 2**30:.0f} GiB")
     elif torch.version.cuda:
-        remedy = "If there is one, check that `nvidia-smi` shows it and that its driver is new enough for this CUDA."
-        yield Finding("note", f"torch {torch.__version__} was built for CUDA and finds no GPU", remedy)
+        remedy = "If there is a GPU, check that `nvidia-smi` shows it and that its driver supports this CUDA version."
+        yield Finding("note", f"torch {torch.__version__} was built for CUDA but finds no GPU", remedy)
     else:
-        yield Finding("note", f"no GPU: torch {torch.__version__} runs on the CPU, enough for small models only")
+        yield Finding("note", f"no GPU: torch {torch.__version__} runs on the CPU, enough only for small models")
 
 
 def check_retriever(arguments: RetrieverArguments) -> Iterator[Finding]:
-    """The index or the servers: each opens and answers a query."""
+    """Check that the index opens, or that the servers respond, and search once."""
     if arguments == RetrieverArguments():
-        remedy = "Pass --index, --dense or --retriever-url to have it checked."
-        yield Finding("note", "no index or server was named", remedy)
+        remedy = "Pass --index, --dense or --retriever-url to check one."
+        yield Finding("note", "no index or server was given", remedy)
         return
     try:
         check_arguments(arguments)
@@ -148,7 +142,7 @@ def check_retriever(arguments: RetrieverArguments) -> Iterator[Finding]:
 
 
 def check_servers(urls: list[str]) -> Iterator[Finding]:
-    """Each server answers, and all search the same index."""
+    """Check that each server responds and that all search the same index."""
     from ..search import RemoteRetriever
 
     fingerprints: set[str | None] = set()
@@ -159,11 +153,11 @@ def check_servers(urls: list[str]) -> Iterator[Finding]:
             fingerprints.add(retriever.identity.fingerprint)
             return text
 
-    remedy = "Start it with `tspo-trl serve`, or mend the URL."
+    remedy = "Start it with `tspo-trl serve`, or correct the URL."
     for url in urls:
         yield _attempt(partial(check, url), f"{url}: ", remedy)
     if len(fingerprints - {None}) > 1:
-        yield Finding("fail", "the servers search different indexes", "Give all of them a copy of the same index.")
+        yield Finding("fail", "the servers search different indexes", "Give every server a copy of the same index.")
 
 
 def _search_once(retriever: Retriever) -> str:
@@ -175,7 +169,7 @@ def _search_once(retriever: Retriever) -> str:
 
 
 def _attempt(check: Callable[[], str], prefix: str, remedy: str = "") -> Finding:
-    """What the check says, or its error; no remedy where the error's message holds one."""
+    """Return the result of a check, or its error."""
     try:
         return Finding("ok", prefix + check())
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`tspo-trl index`: build a Lucene index, or with `--dense` a FAISS one, from a corpus of JSON lines."""
+"""`tspo-trl index`: build a Lucene or FAISS index from a corpus of JSON lines."""
 
 import argparse
 import time
@@ -10,18 +10,12 @@ _DENSE_OPTIONS = ("encoder", *_ENCODER_OPTIONS, *_INDEX_OPTIONS)
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "index",
         help="build a Lucene or dense index from a corpus of JSON lines",
-        description='Build an index from JSON lines, each {"id", "contents"} or {"id", "title", "text"}: a Lucene '
-        "index for BM25, or with --dense a FAISS index, in the folder layout of Pyserini.",
+        description='Build an index from JSON lines, each {"id", "contents"} or {"id", "title", "text"}. By default '
+        "it is a Lucene index for BM25, with --dense a FAISS index. Both have the folder layout of Pyserini.",
     )
     parser.add_argument("--corpus", required=True, help="file of JSON lines")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the index; must not exist yet")
@@ -32,9 +26,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _add_dense_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("dense index", "A run that was stopped goes on where it was when run again.")
+    group = parser.add_argument_group("dense index", "Repeat the command to continue a run that was stopped.")
     group.add_argument("--dense", action="store_true", help="build a dense index; needs --encoder")
-    group.add_argument("--encoder", metavar="MODEL", help="folder or Hugging Face name of the model that encodes")
+    group.add_argument("--encoder", metavar="MODEL", help="folder or Hugging Face name of the encoder")
     group.add_argument(
         "--encoder-preset", metavar="NAME", help="prefixes and pooling: e5, bge or sentence-transformers (the default)"
     )
@@ -42,24 +36,22 @@ def _add_dense_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--encoder-device", metavar="DEVICE", help="such as cpu or cuda:0 (default: a GPU if there is one)"
     )
-    group.add_argument(
-        "--encoder-dtype", metavar="DTYPE", help="of the model: float32 (the default), float16 or bfloat16"
-    )
-    group.add_argument("--batch-size", type=int, metavar="N", help="passages encoded at once (default: 64)")
-    group.add_argument("--shard-size", type=int, metavar="N", help="passages between two saves (default: 10000)")
+    group.add_argument("--encoder-dtype", metavar="DTYPE", help="float32 (the default), float16 or bfloat16")
+    group.add_argument("--batch-size", type=int, metavar="N", help="passages per forward pass (default: 64)")
+    group.add_argument("--shard-size", type=int, metavar="N", help="passages per save (default: 10000)")
 
 
 def run(args: argparse.Namespace) -> None:
     """
-    Build the index and print one line about it.
+    Build the index and print the number of passages and the time.
 
     Args:
         args (`argparse.Namespace`):
-            As parsed.
+            Parsed arguments.
 
     Raises:
-        As [`~tspo_trl.search.build_index`] and [`~tspo_trl.search.indexing.dense.build_dense_index`].
-        `ValueError`: if an option does not go with the kind of index.
+        As [`~tspo_trl.search.build_index`] and [`~tspo_trl.search.build_dense_index`].
+        `ValueError`: if an option does not apply to this kind of index.
     """
     start = time.perf_counter()
     count = _build_dense(args) if args.dense else _build_lucene(args)
@@ -79,11 +71,11 @@ def _build_dense(args: argparse.Namespace) -> int:
     from ..search.indexing.encoder import Encoder
 
     if args.threads is not None:
-        raise ValueError("--threads is an option of Lucene indexes: leave it out, or leave out --dense.")
+        raise ValueError("--threads is an option of Lucene indexes. Leave out --threads or --dense.")
     if args.encoder is None:
-        raise ValueError("--dense needs --encoder: the folder or Hugging Face name of a model.")
+        raise ValueError("--dense needs --encoder, the folder or Hugging Face name of a model.")
     options = _given(args, _INDEX_OPTIONS)
-    # A mistake is told before a large model is loaded, or even downloaded.
+    # Find mistakes before a large model is loaded or downloaded.
     check_dense_arguments(args.corpus, args.output, overwrite=args.overwrite, **_given(args, ("shard_size",)))
     settings = {name.removeprefix("encoder_"): value for name, value in _given(args, _ENCODER_OPTIONS).items()}
     encoder = Encoder(args.encoder, **settings)

@@ -1,8 +1,7 @@
 """Entry point of the console script `tspo-trl`.
 
-A subcommand is a module with `add_parser(subparsers)`, which describes it, and `run(args)`, which does it, imports
-what is heavy, and may return an exit status. A user's mistake ends in one line on standard error and exit status 2,
-Ctrl-C in status 130.
+A subcommand is a module with two functions. `add_parser(subparsers)` describes its arguments. `run(args)` does the
+work, imports what is heavy, and may return an exit status.
 """
 
 import argparse
@@ -12,8 +11,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..evaluation.openai_client import EndpointError
 from ..search import JavaNotFoundError, SearchError
-from . import analyze, compare, data, doctor, evaluate, index, quickstart, search, serve, view
-from .errors import one_line
+from . import analyze, compare, data, doctor, evaluate, index, one_line, quickstart, search, serve, view
 
 COMMANDS = (index, search, serve, data, evaluate, compare, analyze, view, doctor, quickstart)
 _USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, JavaNotFoundError, SearchError, EndpointError)
@@ -21,14 +19,15 @@ _USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, JavaNotFou
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    Run the console script.
+    Run the console script. A user's mistake is printed as one line on standard error.
 
     Args:
         argv (sequence of `str`, *optional*):
-            Arguments without the program's name. Defaults to those of the process.
+            Arguments without the name of the program. Defaults to those of the process.
 
     Returns:
-        `int`: the exit status: 0 or what the subcommand returned, 2 for a user's mistake, 130 after Ctrl-C.
+        `int`: the exit status. It is 2 after a user's mistake, 130 after Ctrl-C, and otherwise the return value of the
+            subcommand or 0.
     """
     args = _parser().parse_args(argv)
     try:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the result of `argparse.ArgumentParser.add_subparsers`."""
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     from ..quickstart.settings import Method, QuickstartSettings
 
     parser = subparsers.add_parser(

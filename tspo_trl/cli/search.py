@@ -1,27 +1,22 @@
-"""`tspo-trl search`: print what the model would see for a query."""
+"""`tspo-trl search`: print the feedback that the model would receive for a query."""
 
 import argparse
 from typing import Any
 
-from .retrievers import add_retriever_arguments, retriever_from
+from ..search.arguments import open_retriever
+from .arguments import add_retriever_arguments, retriever_arguments
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "search",
-        help="print what the model would see for a query",
-        description="Search, and print the feedback as the model would see it, before it is cut to its budget.",
+        help="print the feedback for a query",
+        description="Search and print the feedback that the model would receive, without its limit of tokens.",
     )
     parser.add_argument("query", nargs="+", help="one or more queries, each in quotes")
     parser.add_argument("--top-k", type=int, default=3, metavar="N", help="passages per query (default: %(default)s)")
-    parser.add_argument("--scores", action="store_true", help="print the id and score of each passage first")
+    parser.add_argument("--scores", action="store_true", help="first print the id and score of each passage")
     add_retriever_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -32,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
 
     Args:
         args (`argparse.Namespace`):
-            As parsed.
+            Parsed arguments.
 
     Raises:
         `ValueError`: if the options do not name a retriever.
@@ -41,10 +36,10 @@ def run(args: argparse.Namespace) -> None:
     from ..protocols.tags import TagProtocol
     from ..search import SearchError
 
-    results = retriever_from(args).search(args.query, args.top_k)
+    results = open_retriever(retriever_arguments(args)).search(args.query, args.top_k)
     for query, passages in zip(args.query, results, strict=True):
         if passages is None:
-            raise SearchError(f"The search for {query!r} failed. The log says why; `tspo-trl doctor` may say more.")
+            raise SearchError(f"The search for {query!r} failed. The log says why. `tspo-trl doctor` may show more.")
         if args.scores:
             for rank, passage in enumerate(passages, start=1):
                 print(f"{rank}\t{passage.id}\t{'' if passage.score is None else format(passage.score, '.4f')}")

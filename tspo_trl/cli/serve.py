@@ -1,4 +1,4 @@
-"""`tspo-trl serve`: a retriever as an HTTP server that speaks Search-R1's protocol."""
+"""`tspo-trl serve`: run a retriever as an HTTP server that speaks Search-R1's protocol."""
 
 import argparse
 import asyncio
@@ -12,15 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..search.arguments import TOKEN_VARIABLE
-from .retrievers import add_retriever_arguments, retriever_from
+from ..search.arguments import TOKEN_VARIABLE, open_retriever
+from ..search.serving.wire import check_token
+from .arguments import add_retriever_arguments, retriever_arguments
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG = 4096  # connections that the system may hold until they are accepted
+_BACKLOG = 4096  # connections that wait in the system until they are accepted
 _KEEP_ALIVE = 75  # seconds; longer than most pauses between two training steps
 _STOP_TIMEOUT = 30  # seconds
 _OPEN_FILES = 65536  # one for each connection
@@ -28,44 +29,38 @@ _COUNTS = ("--top-k", "--max-queries", "--max-query-length", "--max-body-size", 
 
 
 def add_parser(subparsers: Any) -> None:
-    """
-    Describe the subcommand.
-
-    Args:
-        subparsers:
-            What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "serve",
         help="serve an index over HTTP",
         description="Answer Search-R1's POST /retrieve, and GET /healthz, /stats and /metrics. "
-        f"If the environment variable {TOKEN_VARIABLE} or --token-file gives a token, requests need it.",
+        f"If --token-file or the environment variable {TOKEN_VARIABLE} sets a token, requests must send it.",
     )
     add_retriever_arguments(parser)
     group = parser.add_argument_group("server")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     _add_number(group, "--port", 8000, "port to listen on; 0 takes a free one")
-    _add_number(group, "--top-k", 3, "passages for a query where a request does not say")
-    group.add_argument("--token-file", metavar="FILE", help="file that holds the bearer token")
+    _add_number(group, "--top-k", 3, "passages per query if the request does not say")
+    group.add_argument("--token-file", metavar="FILE", help="file with the bearer token")
     group = parser.add_argument_group("limits of a request")
-    _add_number(group, "--max-queries", 4096, "queries")
-    _add_number(group, "--max-query-length", 16384, "characters of a query")
-    _add_number(group, "--max-body-size", 16 * 2**20, "bytes of the body")
-    _add_number(group, "--max-top-k", 100, "passages for a query")
+    _add_number(group, "--max-queries", 4096, "maximum number of queries")
+    _add_number(group, "--max-query-length", 16384, "maximum number of characters of a query")
+    _add_number(group, "--max-body-size", 16 * 2**20, "maximum number of bytes of the body")
+    _add_number(group, "--max-top-k", 100, "maximum number of passages per query")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """
-    Serve until SIGTERM or Ctrl-C, then answer what was accepted and return.
+    Serve until SIGTERM or Ctrl-C, answer the requests that were accepted, then return.
 
     Args:
         args (`argparse.Namespace`):
             As parsed.
 
     Raises:
-        `OSError`: if the address cannot be listened on.
-        `ValueError`: if an argument is out of range, the token cannot be sent, or as the retriever raises.
+        `OSError`: if the server cannot listen on the address.
+        `ValueError`: if an argument is out of range or no client can send the token, and as the retriever raises.
     """
     from ..search.serving.server import RequestLimits, create_app
 
@@ -74,21 +69,23 @@ def run(args: argparse.Namespace) -> None:
     token = _token(args.token_file)
     with _bind(args.host, args.port) as listener:
         _warn_if_open(listener, token)
-        app = create_app(retriever_from(args), default_top_k=args.top_k, limits=limits, token=token)
+        app = create_app(
+            open_retriever(retriever_arguments(args)), default_top_k=args.top_k, limits=limits, token=token
+        )
         serve(app, listener)
 
 
 def serve(app: "FastAPI", listener: socket.socket, *, stop_timeout: int = _STOP_TIMEOUT) -> None:
     """
-    Serve an application until SIGTERM or Ctrl-C. Prints its URL once it listens.
+    Serve an application until SIGTERM or Ctrl-C. Print the URL once the server listens.
 
     Args:
         app (`FastAPI`):
-            As [`~tspo_trl.search.serving.server.create_app`] made it.
+            The return value of [`~tspo_trl.search.serving.server.create_app`].
         listener (`socket.socket`):
-            Bound to the address.
+            Socket bound to the address.
         stop_timeout (`int`, *optional*, defaults to `30`):
-            Seconds that requests have to be answered in after the signal, and the search that runs has to end in.
+            Number of seconds after the signal in which requests are answered and the running search must end.
     """
     import uvicorn
 
@@ -102,7 +99,7 @@ def serve(app: "FastAPI", listener: socket.socket, *, stop_timeout: int = _STOP_
                 await asyncio.wait_for(super().shutdown(sockets), stop_timeout)
 
     _raise_file_limit()
-    # Without it an answer's second packet waits 40 ms for the client's acknowledgement of the first.
+    # Otherwise the second packet of an answer waits 40 ms for the client to acknowledge the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
         app,
@@ -112,13 +109,13 @@ def serve(app: "FastAPI", listener: socket.socket, *, stop_timeout: int = _STOP_
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
     )
-    # uvicorn stops on either signal and then raises it again for whoever handled it before.
+    # uvicorn stops on either signal, then raises it again for the previous handler.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         Server(config).run(sockets=[listener])
     if app.state.searcher.busy:
-        logger.error("The search that runs did not end within %d s, it is abandoned.", stop_timeout)
-        os._exit(1)  # a thread that hangs would keep the process
+        logger.error("The running search did not end within %d s. It is abandoned.", stop_timeout)
+        os._exit(1)  # a hanging thread would keep the process alive
 
 
 def _add_number(group: Any, flag: str, default: int, text: str) -> None:
@@ -126,20 +123,18 @@ def _add_number(group: Any, flag: str, default: int, text: str) -> None:
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    """Refuse what is out of range before anything is loaded, under the name that the user typed."""
+    """Refuse numbers out of range before anything is loaded, and name the option as the user typed it."""
     if not 0 <= args.port <= 65535:
-        raise ValueError(f"--port is {args.port}: it has to be from 0 to 65535.")
+        raise ValueError(f"--port is {args.port}. Choose a port from 0 to 65535.")
     for flag in _COUNTS:
         value = getattr(args, flag.removeprefix("--").replace("-", "_"))
         if value < 1:
-            raise ValueError(f"{flag} is {value}: it has to be at least 1.")
+            raise ValueError(f"{flag} is {value}. It must be at least 1.")
     if args.top_k > args.max_top_k:
-        raise ValueError(f"--top-k is {args.top_k}: it may be at most --max-top-k, {args.max_top_k}.")
+        raise ValueError(f"--top-k is {args.top_k}. It must be at most --max-top-k, {args.max_top_k}.")
 
 
 def _token(path: str | None) -> str | None:
-    from ..search.serving.server import check_token
-
     if path is None:
         source, token = f"the environment variable {TOKEN_VARIABLE}", os.environ.get(TOKEN_VARIABLE, "")
         if not token:
@@ -153,10 +148,10 @@ def _token(path: str | None) -> str | None:
 
 def _bind(host: str, port: int) -> socket.socket:
     """
-    Take the address before anything is loaded, so that a port on which another server listens is found out at once.
+    Bind the address before anything is loaded, so that a port in use is reported at once.
 
-    Of two servers that load at the same time the second finds out when it is ready: it does not listen before, so that
-    clients are refused and go to another replica instead of waiting for an index that loads.
+    The server listens only once its index is loaded. Until then clients are refused and go to another replica. So if
+    two servers load at the same time, the second reports the port in use only after loading.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -172,7 +167,7 @@ def _warn_if_open(listener: socket.socket, token: str | None) -> None:
     host = listener.getsockname()[0]
     if token is None and not ipaddress.ip_address(host).is_loopback:
         print(
-            f"warning: anyone who reaches {_url(listener)} can search. Set a token with --token-file, or in the "
+            f"warning: everyone who can reach {_url(listener)} can search. Set a token with --token-file or the "
             f"environment variable {TOKEN_VARIABLE}.",
             file=sys.stderr,
         )
@@ -184,10 +179,10 @@ def _url(listener: socket.socket) -> str:
 
 
 def _raise_file_limit() -> None:
-    """Each connection is an open file, and the usual soft limit is 1,024 or less."""
+    """Raise the soft limit of open files, which is usually 1,024 or less: each connection is an open file."""
     try:
         import resource
-    except ImportError:  # Windows, which has no such limit
+    except ImportError:  # Windows has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
@@ -196,4 +191,4 @@ def _raise_file_limit() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (ValueError, OSError) as error:
-        logger.warning("The limit of open files stays at %d, so that many connections can be held: %s", soft, error)
+        logger.warning("The limit of open files stays at %d, which also limits the connections: %s", soft, error)

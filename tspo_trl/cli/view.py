@@ -5,14 +5,14 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .evidence_arguments import add_evidence_arguments
+from .arguments import add_evidence_arguments
 
 if TYPE_CHECKING:
     from ..viewer import ViewOptions
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to the result of `argparse.ArgumentParser.add_subparsers`."""
+    """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "view",
         help="show trajectories turn by turn with their credit",

@@ -1,6 +1,9 @@
-"""The method: the first-occurrence latent reward and group-relative advantages, as pure functions.
+"""Credit assignment of TSPO as pure functions of tensors.
 
-`first_occurrence.py` rewards turns, `advantages.py` compares them within their group, `checks.py` refuses bad arguments.
+Implements *TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization* (arXiv
+2601.22776). `first_occurrence.py` rewards turns with the first-occurrence latent reward (FOLR).
+`advantages.py` compares turns within their group. A turn is one block of generated tokens with the feedback that
+followed it. A group is all rollouts of one question.
 """
 
 from .advantages import (

@@ -1,4 +1,4 @@
-"""Checks of the arguments of `credit.py`: each error names the argument, its value and what it must be."""
+"""Checks of the arguments of credit functions. Each error names the argument, its value and what it must be."""
 
 import math
 from typing import Literal, get_args
@@ -9,43 +9,23 @@ Credit = Literal["first_occurrence", "prefix"]
 
 
 def check_choice(name: str, value: str, choices: object) -> None:
-    """
-    Checks an option that takes one of a few strings.
-
-    Args:
-        name (`str`):
-            Name of the option.
-        value (`str`):
-            Its value.
-        choices (`Literal` type):
-            The values that it may have.
-
-    Raises:
-        `ValueError`: If the value is none of them.
-    """
+    """Check that an option has one of the values of a `Literal` type."""
     allowed = get_args(choices)
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
 
 
+def check_reward_options(alpha: float, credit: str, success_threshold: float) -> None:
+    """Check the options of turn rewards."""
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ValueError(f"alpha must be a finite number of at least 0, got {alpha!r}.")
+    if math.isnan(success_threshold):
+        raise ValueError("success_threshold must be a number, got nan.")
+    check_choice("credit", credit, Credit)
+
+
 def check_batch(outcomes: torch.Tensor, num_turns: torch.Tensor, first_hits: torch.Tensor, group_size: int) -> None:
-    """
-    Checks the batch that [`~tspo_trl.credit.group_advantages`] is given.
-
-    Args:
-        outcomes (`torch.Tensor` of shape `(N,)`, floating point):
-            Outcome rewards, NaN where unscorable.
-        num_turns (`torch.Tensor` of shape `(N,)`, integer):
-            Number of turns of each rollout.
-        first_hits (`torch.Tensor` of shape `(N,)`, integer):
-            Turn whose feedback first contained a gold answer, -1 for never.
-        group_size (`int`):
-            Number of rollouts per group.
-
-    Raises:
-        `TypeError`: If one of the first three is no tensor.
-        `ValueError`: If shapes or types do not fit, or an entry is out of range.
-    """
+    """Check the batch that [`~tspo_trl.credit.group_advantages`] gets."""
     _check_vector("outcomes", outcomes)
     _check_vector("num_turns", num_turns)
     _check_vector("first_hits", first_hits)
@@ -60,7 +40,7 @@ def check_batch(outcomes: torch.Tensor, num_turns: torch.Tensor, first_hits: tor
         raise ValueError(
             f"The number of outcomes must be a positive multiple of group_size ({group_size}), got {len(outcomes)}."
         )
-    _check_entries("outcomes", outcomes, outcomes.isinf(), "finite, or NaN where a rollout cannot be scored")
+    _check_entries("outcomes", outcomes, outcomes.isinf(), "finite, or NaN if a rollout cannot be scored")
     _check_entries("num_turns", num_turns, num_turns < 1, "at least 1")
     wrong_hits = (first_hits < -1) | (first_hits >= num_turns)
     _check_entries("first_hits", first_hits, wrong_hits, "a turn index below the rollout's num_turns, or -1 for never")
@@ -68,26 +48,17 @@ def check_batch(outcomes: torch.Tensor, num_turns: torch.Tensor, first_hits: tor
 
 def _check_vector(name: str, tensor: torch.Tensor) -> None:
     if not isinstance(tensor, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}; pass torch.tensor({name}).")
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}. Pass torch.tensor({name}).")
     if tensor.dim() != 1:
         raise ValueError(f"{name} must have one dimension, got shape {tuple(tensor.shape)}.")
     integer = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
     if name == "outcomes" and not tensor.is_floating_point():
-        raise ValueError(f"outcomes must have a floating point type, got {tensor.dtype}; pass outcomes.float().")
+        raise ValueError(f"outcomes must have a floating point type, got {tensor.dtype}. Pass outcomes.float().")
     if name != "outcomes" and not integer:
-        raise ValueError(f"{name} must have an integer type, got {tensor.dtype}; pass {name}.long().")
+        raise ValueError(f"{name} must have an integer type, got {tensor.dtype}. Pass {name}.long().")
 
 
 def _check_entries(name: str, tensor: torch.Tensor, wrong: torch.Tensor, rule: str) -> None:
     if wrong.any():
         rollout = int(wrong.nonzero()[0])
-        raise ValueError(f"{name} must be {rule}; rollout {rollout} has {tensor[rollout].item()!r}.")
-
-
-def check_reward_options(alpha: float, credit: str, success_threshold: float) -> None:
-    """Checks the options of turn rewards."""
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise ValueError(f"alpha must be a finite number of at least 0, got {alpha!r}.")
-    if math.isnan(success_threshold):
-        raise ValueError("success_threshold must be a number, got nan.")
-    check_choice("credit", credit, Credit)
+        raise ValueError(f"{name} must be {rule}. Rollout {rollout} has {tensor[rollout].item()!r}.")

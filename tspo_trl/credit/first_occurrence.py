@@ -1,8 +1,4 @@
-"""The first-occurrence latent reward (FOLR): which turn found the evidence, and what its rollout's turns earn.
-
-From *TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization* (arXiv 2601.22776). A turn
-is one block of generated tokens with the feedback that the search returned for it.
-"""
+"""The first-occurrence latent reward (FOLR): the turn that retrieved a gold answer, and the rewards that follow."""
 
 from collections.abc import Sequence
 
@@ -20,34 +16,32 @@ def first_occurrence(
     match_boolean_answers: bool = False,
 ) -> int | None:
     """
-    Finds the first turn whose feedback contains a gold answer: t* of the first-occurrence latent reward (stated).
+    Find the first turn whose feedback contains a gold answer: t* of the first-occurrence latent reward.
 
     Args:
         feedback (`Sequence[str | None]`):
-            What the search returned after each turn, as the policy saw it, `None` where a turn brought nothing. Text
-            that the model wrote has no place here (ours).
+            What the search returned after each turn, as the policy saw it, without text that the model wrote. `None`
+            if a turn has no feedback.
         golden_answers (`Sequence[str]`):
-            Accepted answers; one that occurs is enough.
+            Accepted answers. One occurrence of one of them is enough.
         match (`str`, *optional*, defaults to `"token"`):
-            `"token"` or `"substring"`, see [`~tspo_trl.answers.contains_answer`] (ours).
+            `"token"` or `"substring"`, see [`~tspo_trl.answers.contains_answer`].
         match_boolean_answers (`bool`, *optional*, defaults to `False`):
-            Whether gold answers that are only *yes*, *no* or *noanswer* may match (ours).
+            If `True`, the gold answers *yes*, *no* and *noanswer* may match, too.
 
     Returns:
         `int` or `None`:
-            Zero-based index of that turn, `None` if there is none.
+            Zero-based index of the turn, `None` if there is none.
 
     Raises:
-        `TypeError`: If `feedback` or `golden_answers` is one string.
+        `TypeError`: If `feedback` or `golden_answers` is a string.
         `ValueError`: If `match` is unknown.
     """
     if isinstance(feedback, str):
-        raise TypeError(f"feedback must be a sequence with one entry per turn, got a string; pass [{feedback!r}].")
+        raise TypeError(f"feedback must be a sequence with one entry per turn, got a string. Pass [{feedback!r}].")
     for turn, text in enumerate(feedback):
-        found = contains_answer(
-            "" if text is None else text, golden_answers, match=match, match_boolean_answers=match_boolean_answers
-        )
-        if found:
+        # Turns without feedback are matched, too, so that an unknown `match` is always an error.
+        if contains_answer(text or "", golden_answers, match=match, match_boolean_answers=match_boolean_answers):
             return turn
     return None
 
@@ -62,22 +56,22 @@ def turn_rewards(
     success_threshold: float = 1.0,
 ) -> list[float]:
     """
-    Rewards of one rollout's turns: its outcome, plus the latent reward where it is a near miss (stated).
+    Return the rewards of a rollout's turns: the outcome, plus the latent reward if the rollout is a near miss.
 
     Args:
         outcome (`float`):
-            Outcome reward of the rollout. NaN (unscorable) makes every turn's reward NaN.
+            Outcome reward of the rollout. If it is NaN (cannot be scored), all turn rewards are NaN.
         num_turns (`int`):
             Number of turns, at least 1.
         first_hit (`int` or `None`):
-            Turn whose feedback first contained a gold answer, `None` if none did.
+            Zero-based turn whose evidence first contained a gold answer, `None` for never.
         alpha (`float`, *optional*, defaults to `0.5`):
-            Latent reward (value ours).
+            Latent reward.
         credit (`str`, *optional*, defaults to `"first_occurrence"`):
-            `"first_occurrence"` gives `alpha` to turn `first_hit` only (the literal reading of the paper), `"prefix"`
-            to every turn up to and including it.
+            Turns that get `alpha`: `"first_occurrence"` (only turn `first_hit`) or `"prefix"` (all turns up to and
+            including it).
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            A rollout with at least this outcome is correct and gets no latent reward (value ours).
+            A rollout with at least this outcome is correct and gets no latent reward.
 
     Returns:
         `list[float]`:
@@ -102,15 +96,15 @@ def turn_rewards(
 
 def near_misses(outcomes: torch.Tensor, first_hits: torch.Tensor, *, success_threshold: float = 1.0) -> torch.Tensor:
     """
-    Tells which rollouts are near misses: wrong, although the evidence they acquired contains a gold answer (stated).
+    Return which rollouts are near misses: wrong, although their evidence contains a gold answer.
 
     Args:
         outcomes (`torch.Tensor` of shape `(N,)`):
-            Outcome rewards; NaN (unscorable) is never a near miss.
+            Outcome rewards. A rollout with NaN (cannot be scored) is not a near miss.
         first_hits (`torch.Tensor` of shape `(N,)`):
-            Turn whose feedback first contained a gold answer, -1 for never.
+            Zero-based turn whose evidence first contained a gold answer, -1 for never.
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            Least outcome of a correct rollout.
+            A rollout with at least this outcome is correct.
 
     Returns:
         `torch.Tensor` of shape `(N,)` and type bool.
@@ -122,23 +116,25 @@ def trajectory_kinds(
     outcomes: torch.Tensor, first_hits: torch.Tensor, success_threshold: float
 ) -> dict[str, torch.Tensor]:
     """
-    The four kinds of trajectory (TSPO, abstract).
+    Sort trajectories into the four kinds of TSPO's abstract.
 
     Args:
         outcomes (`torch.Tensor` of shape `(N,)`):
-            Outcome rewards, NaN where unscorable.
+            Outcome rewards. A rollout with NaN (cannot be scored) is of no kind.
         first_hits (`torch.Tensor` of shape `(N,)`):
-            Zero-based turn whose evidence first holds a gold answer, -1 for never.
+            Zero-based turn whose evidence first contained a gold answer, -1 for never.
         success_threshold (`float`):
-            Outcome from which a rollout is correct.
+            A rollout with at least this outcome is correct.
 
     Returns:
-        `dict[str, torch.Tensor]`: masks of shape `(N,)`; an unscorable rollout is of no kind.
+        `dict[str, torch.Tensor]`:
+            Masks of shape `(N,)` under `"complete_failure"`, `"near_miss"`, `"complete_success"` and
+            `"success_without_retrieval"`.
     """
-    correct, scorable, hit = outcomes >= success_threshold, ~outcomes.isnan(), first_hits >= 0
+    correct, wrong, hit = outcomes >= success_threshold, outcomes < success_threshold, first_hits >= 0
     return {
-        "complete_failure": scorable & ~correct & ~hit,
-        "near_miss": scorable & ~correct & hit,
+        "complete_failure": wrong & ~hit,
+        "near_miss": wrong & hit,
         "complete_success": correct & hit,
         "success_without_retrieval": correct & ~hit,
     }
@@ -146,14 +142,14 @@ def trajectory_kinds(
 
 def names_of_kinds(outcomes: torch.Tensor, first_hits: torch.Tensor, success_threshold: float) -> list[str | None]:
     """
-    Which of the four kinds each trajectory is.
+    Return the kind of each trajectory.
 
     Args:
         outcomes, first_hits (`torch.Tensor` of shape `(N,)`), success_threshold (`float`):
             As in [`trajectory_kinds`].
 
     Returns:
-        `list[str]`: a key of [`trajectory_kinds`] each, `None` for an unscorable rollout.
+        `list[str]`: a key of [`trajectory_kinds`] for each trajectory, `None` if it cannot be scored.
     """
     kinds = trajectory_kinds(outcomes, first_hits, success_threshold)
     return [next((kind for kind, mask in kinds.items() if mask[i]), None) for i in range(len(outcomes))]

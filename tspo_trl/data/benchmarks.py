@@ -1,4 +1,4 @@
-"""The seven question sets that search agents are trained and evaluated on, and FlashRAG's splits of them."""
+"""The seven question sets for training and evaluating search agents, with FlashRAG's splits."""
 
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "nq": ("train", "dev", "test"),
@@ -9,22 +9,22 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "musique": ("train", "dev"),
     "bamboogle": ("test",),
 }
-"""Splits of each set, in the order in which Search-R1 reports the sets."""
+"""Splits of each set. The sets are in the order of Search-R1's tables."""
 
 TRAINING_MIX = ("nq", "hotpotqa")
-"""The sets whose training questions Search-R1 trains on."""
+"""Training sets of Search-R1."""
 
 
 def evaluation_split(name: str) -> str:
     """
-    The split that a set is evaluated on: its test split, else the development split, as in Search-R1.
+    Return the split for evaluation: the test split if the set has one, else the development split, as in Search-R1.
 
     Args:
         name (`str`):
             Name of the set.
 
     Returns:
-        `str`
+        `str`: `"test"` or `"dev"`.
 
     Raises:
         ValueError: There is no such set.
@@ -34,19 +34,8 @@ def evaluation_split(name: str) -> str:
 
 
 def check_benchmark(name: str, split: str | None = None) -> None:
-    """
-    Check that there is such a set, and such a split of it.
-
-    Args:
-        name (`str`):
-            Name of the set.
-        split (`str`, *optional*):
-            Name of the split.
-
-    Raises:
-        ValueError: There is none; the message lists what there is.
-    """
+    """Raise `ValueError` with the known names unless the set, and the split if given, exist."""
     if name not in BENCHMARKS:
-        raise ValueError(f"There is no benchmark {name!r}. Choose among {', '.join(BENCHMARKS)}.")
+        raise ValueError(f"There is no benchmark {name!r}. Choose one of {', '.join(BENCHMARKS)}.")
     if split is not None and split not in BENCHMARKS[name]:
-        raise ValueError(f"{name} has no split {split!r}. Choose among {', '.join(BENCHMARKS[name])}.")
+        raise ValueError(f"{name} has no split {split!r}. Choose one of {', '.join(BENCHMARKS[name])}.")

@@ -1,7 +1,7 @@
-"""Demonstrations of searching in a [`SearchWorld`], right ones and wrong ones (ours).
+"""Demonstrations of right and wrong searching in a [`SearchWorld`].
 
-A habit is a way to go about a question. `"right"` searches hop by hop and answers; the others are the mistakes that a
-policy is to unlearn: some find nothing, some are near misses, which have the evidence and answer wrongly.
+A habit is a way to handle a question. `"right"` searches hop by hop and answers. The others are mistakes for a policy
+to unlearn. Some find nothing, and some are near misses: they find the evidence and answer wrongly.
 """
 
 import functools
@@ -15,32 +15,32 @@ from transformers import PreTrainedTokenizerBase
 from ..protocols.tags import TagProtocol
 from ..search.base import Retriever, SearchError
 from .searchworld import SearchWorld
-from .searchworld_tokenizer import name_tokens
+from .tokenizer import name_tokens
 
 HABITS: dict[str, str] = {
     "right": "follows every relation of the question and answers",
-    "stops_early": "leaves out the last search and answers with the name it would have searched for",
+    "stops_early": "omits the last search and answers with its query",
     "misreads": "finds the last passage and answers with another name in it (a near miss)",
-    "misreads_subject": "finds the last passage and answers with the name that it is about (a near miss)",
-    "searches_on": "finds the answer, searches for it and answers with a name of that passage (a near miss)",
+    "misreads_subject": "finds the last passage and answers with its subject (a near miss)",
+    "searches_on": "finds the answer, searches for it and answers with a name in its passage (a near miss)",
     "wanders": "follows a wrong relation on the way",
     "wanders_on": "follows a wrong relation on the way, and one more at the end",
-    "repeats": "searches for the first name again and again, so that it finds the last passage with its last search, "
-    "and searches once more instead of answering (a near miss)",
+    "repeats": "repeats the first search, finds the last passage with its last search, and searches again instead of "
+    "answering (a near miss)",
 }
 
 
 @dataclass(frozen=True)
 class Demonstration:
     """
-    What a demonstration writes.
+    Texts of a demonstration.
 
     Args:
         prompt (`str`):
-            The prompt of its question.
+            Prompt of the question.
         turns (`tuple[str, ...]`):
-            The text of each turn. All but the last search. The last one answers or, where no search is left, asks for
-            one that is not carried out.
+            Text of each turn. All turns but the last search. The last one answers, or asks for a search after the last
+            possible one.
     """
 
     prompt: str
@@ -51,30 +51,29 @@ def demonstrate(
     world: SearchWorld, question: Mapping[str, Any], habit: str, generator: random.Random, *, max_turns: int = 4
 ) -> Demonstration:
     """
-    Go about a question.
+    Demonstrate a habit on a question.
 
-    A turn names the relation that it reads from the last passage, then searches for the name found there or answers
-    with it: `<think> mentor </think><search> Otto Gibbs </search>`.
+    A turn names a relation and the name that it reads for it in the last passage. Then it searches for the name or
+    answers with it: `<think> mentor Otto Gibbs </think><search> Otto Gibbs </search>`.
 
     Args:
         world ([`SearchWorld`]):
-            The question's world.
+            World of the question.
         question (`dict`):
-            One of its questions.
+            Question of the world.
         habit (`str`):
-            One of [`HABITS`]. On the only hop of a question nobody can wander: there, `"wanders"` is `"misreads"` and
-            `"wanders_on"` is `"searches_on"`.
+            One of [`HABITS`]. On a question of one hop, `"wanders"` is `"misreads"` and `"wanders_on"` is
+            `"searches_on"`.
         generator (`random.Random`):
-            Chooses wrong relations.
+            Source of wrong relations.
         max_turns (`int`, *optional*, defaults to `4`):
-            How many turns of a rollout may search, before a last one in which nothing is searched. Only `"repeats"`
-            goes by it.
+            Turns of a rollout that may search, for `"repeats"`.
 
     Returns:
         [`Demonstration`]
 
     Raises:
-        ValueError: There is no such habit, or, for `"repeats"`, the question has more hops than `max_turns`.
+        ValueError: The habit is unknown, or, for `"repeats"`, the question has more hops than `max_turns`.
     """
     if habit not in HABITS:
         raise ValueError(f"`habit` must be one of {', '.join(HABITS)}, got {habit!r}.")
@@ -90,7 +89,7 @@ def demonstrate(
     elif habit in ("wanders", "wanders_on"):
         hop = generator.randrange(len(relations) - 1)
         relations[hop] = _other_relation(world, question["entities"][hop], relations[hop], generator)
-        # Whatever the entity at the end of that way has.
+        # `_turns` replaces it if the last entity does not have it.
         relations += [relations[0]] if habit == "wanders_on" else []
     turns = _turns(world, question["entities"][0], relations, generator)
     if habit == "misreads_subject":
@@ -102,7 +101,7 @@ def demonstrate(
 def _repeat(
     world: SearchWorld, question: Mapping[str, Any], max_turns: int, generator: random.Random
 ) -> Demonstration:
-    """Spend the searches that the question does not need on its first name, and search for the answer at the end."""
+    """Spend all spare searches on the first name, and search for the answer at the end."""
     spare = max_turns - question["hops"]
     if spare < 0:
         raise ValueError(f"`max_turns` must be at least the question's {question['hops']} hops, got {max_turns}.")
@@ -117,7 +116,7 @@ def _other_relation(world: SearchWorld, name: str, relation: str | None, generat
 def _turns(
     world: SearchWorld, name: str, relations: Sequence[str], generator: random.Random, last_action: str = "answer"
 ) -> tuple[str, ...]:
-    """Follow relations from a name; one that the entity at hand does not have is replaced by one that it has."""
+    """Follow relations from a name. A relation that an entity does not have is replaced by one that it has."""
     if not relations:
         return (f"<answer> {name} </answer>",)
     turns = [f"<search> {name} </search>"]
@@ -139,38 +138,38 @@ def encode_demonstrations(
     rename: bool = True,
 ) -> list[dict[str, list[int]]]:
     """
-    Turn demonstrations into training examples, token for token as rollouts are made.
+    Turn demonstrations into training examples with the tokens of rollouts.
 
-    Prompt, turns and feedbacks are encoded one by one and joined. The feedback is what the retriever really returns.
+    Prompt, turns and feedbacks are encoded one by one and joined. The feedback contains the retriever's results.
 
     Args:
         demonstrations (sequence of [`Demonstration`]):
-            What to show.
+            Demonstrations to encode.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            From [`searchworld_tokenizer`].
+            Tokenizer from [`searchworld_tokenizer`].
         retriever ([`~tspo_trl.search.Retriever`]):
-            Searches the world's corpus.
+            Retriever of the world's corpus.
         top_k (`int`):
             Passages per search.
         generator (`random.Random`):
-            Chooses the new names.
+            Source of new names.
         rename (`bool`, *optional*, defaults to `True`):
-            Whether to exchange the words of the names within each example, at random but consistently, as if each were
-            told in a world of its own. So no fact can be learned by heart, and the only way to a name is to read it.
+            If `True`, the words of names are permuted in each example. A model then cannot memorize facts, and must
+            read names from passages.
 
     Returns:
-        `list[dict]`: `input_ids`, and `labels` that are -100 except where the model writes.
+        `list[dict]`: `input_ids` and `labels`. Labels of prompts and feedbacks are -100.
 
     Raises:
         [`~tspo_trl.search.SearchError`]: A search failed.
     """
     protocol = TagProtocol()
-    # The last turn of a demonstration searches nothing, even where it reads like a search of another one.
+    # The last turn of a demonstration is never searched, even if its text is that of a search.
     queries = {turn: protocol.parse(turn).content or "" for one in demonstrations for turn in one.turns[:-1]}
     distinct = list(dict.fromkeys(queries.values()))
     results = retriever.search(distinct, top_k) if distinct else []
     if any(passages is None for passages in results):
-        raise SearchError("A search failed, so that a demonstration would have no feedback.")
+        raise SearchError("A search failed, so a demonstration would have no feedback. Check the retriever.")
     feedback = {query: protocol.render(passages or []).text for query, passages in zip(distinct, results, strict=True)}
 
     @functools.cache

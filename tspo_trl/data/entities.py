@@ -1,7 +1,7 @@
-"""The people, places and works of a SearchWorld (ours).
+"""The people, places and works of a SearchWorld.
 
-Each has a passage that states only its own relations. What is drawn comes from one seeded generator in a fixed order,
-so that the same arguments make the same entities everywhere.
+Each has a passage that states only its relations. One seeded generator draws everything in a fixed order, so the same
+arguments make the same entities everywhere.
 """
 
 import functools
@@ -15,14 +15,14 @@ from .names import NAME_WORDS
 
 Relations = Mapping[str, Mapping[str, str]]
 Names = tuple[str, ...]
-"""The name of an entity and, where it has one, its alias."""
+"""The name of an entity and its alias, if it has one."""
 
 RELATIONS: dict[str, dict[str, str]] = {
     "person": {"mentor": "person", "birthplace": "place", "debut": "work"},
     "place": {"founder": "person", "anthem": "work"},
     "work": {"author": "person", "setting": "place"},
 }
-"""Relations of each kind of entity, and the kind that each leads to: a passage tells of each kind once."""
+"""Relations of each kind of entity, and the kind that each leads to. A passage names each kind once."""
 
 CHAIN_RELATIONS: dict[str, dict[str, str]] = {
     "person": {
@@ -38,7 +38,7 @@ CHAIN_RELATIONS: dict[str, dict[str, str]] = {
         "barber": "person",
     }
 }
-"""Ten relations from person to person, for long chains of different relations."""
+"""Ten relations between people, for long chains of different relations."""
 
 Split = Literal["train", "test"]
 
@@ -50,16 +50,15 @@ class Entity:
 
     Args:
         name (`str`):
-            Its name, unique in the world.
+            Name, unique in the world.
         kind (`str`):
             `"person"`, `"place"` or `"work"`.
         split (`str` or `None`):
-            `"train"` or `"test"`: which questions may be about it. `None` for a namesake, which none is about.
+            `"train"` or `"test"`, the split of questions about it. `None` for a namesake, which has no questions.
         facts (`dict[str, str]`):
-            For each of its relations, the name of the entity that it leads to, in the order and with the name of the
-            passage.
+            Names of other entities by relation, as in the passage and in its order.
         alias (`str`, *optional*):
-            Its second name, unique in the world too. It shares the first word with the name.
+            Second name, unique in the world. It has the same first word as the name.
     """
 
     name: str
@@ -70,16 +69,16 @@ class Entity:
 
     @property
     def names(self) -> Names:
-        """Its name and, where it has one, its alias."""
+        """Name and, if there is one, alias."""
         return (self.name,) if self.alias is None else (self.name, self.alias)
 
     @property
     def passage(self) -> str:
         """
-        The text of its passage: `Ada Abbot had debut Paper Lion, birthplace Port Lorne and mentor Otto Gibbs.`
+        Text of the passage: `Ada Abbot had debut Paper Lion, birthplace Port Lorne and mentor Otto Gibbs.`
 
-        With an alias it begins `Ada Abbot is Ada Shaw and Ada Shaw had debut`: said twice, as the name in title and
-        text, the alias finds the passage before those that only mention it.
+        With an alias, it begins `Ada Abbot is Ada Shaw and Ada Shaw had debut`. The alias occurs twice, like the name
+        in title and text, so a search for it ranks this passage before those that only mention it.
         """
         *first, last = [f"{relation} {name}" for relation, name in self.facts.items()]
         subject = self.name if self.alias is None else f"{self.name} is {self.alias} and {self.alias}"
@@ -88,21 +87,21 @@ class Entity:
 
 class EntityMaker:
     """
-    Makes the entities of one world, and then namesakes of them.
+    Maker of the entities of one world and of their namesakes.
 
     Args:
         generator (`random.Random`):
-            Draws everything.
+            Source of all random draws.
         relations (mapping of `str` to mappings):
-            As [`RELATIONS`].
+            Relations like [`RELATIONS`].
         sizes (mapping of `str` to `int`):
             Number of entities of each kind of `relations`.
         test_share (`float`):
             Share of the entities in the `"test"` split.
         aliases (`bool`):
-            Whether each has an alias.
+            If `True`, each entity has an alias.
         facts_per_entity (`int` or `None`):
-            Number of facts of each, about relations drawn for it; `None` for all relations of its kind.
+            Number of facts of each entity, about randomly drawn relations. `None` means all relations of its kind.
     """
 
     def __init__(
@@ -124,12 +123,12 @@ class EntityMaker:
             names = self._draw_pairs(kind, size) if aliases else self._draw_names(kind, size)
             num_test = round(size * test_share)
             self._members[kind, "test"], self._members[kind, "train"] = names[:num_test], names[num_test:]
-        # Else a passage with a word three times might be found before the one that is about the name.
+        # Otherwise a passage with a word three times might rank before the passage about the name.
         self._distinct_words = aliases or facts_per_entity is not None
         self._taken = {name for members in self._members.values() for names in members for name in names}
 
     def entities(self) -> Iterator[Entity]:
-        """Entities in random order; relations stay within a split."""
+        """Yield the entities in random order. Relations stay within a split."""
         everyone = [(names, kind, split) for (kind, split), members in self._members.items() for names in members]
         self._generator.shuffle(everyone)
         for names, kind, split in everyone:
@@ -138,23 +137,23 @@ class EntityMaker:
 
     def namesakes(self, entities: Sequence[Entity], number: int) -> list[Entity]:
         """
-        Make entities whose passages hold both words of another's name without being about it.
+        Make namesakes: entities with passages that contain both words of another entity's name.
 
-        A namesake begins with the first word of that name, and one of its facts is about an entity with the second
-        word: `Ada Price had mentor Otto Abbot` for `Ada Abbot`. Its own second word is of any kind, so that there are
-        enough names: `Amber Price`, `North Song`. Its relations are those of a kind that has one to that one's kind.
+        A namesake has the first word of that name, and a fact about an entity with the second word: `Ada Price had
+        mentor Otto Abbot` for `Ada Abbot`. Its second word may come from any kind, for enough names: `Amber Price`,
+        `North Song`. Its relations are those of a kind with a relation to the other entity's kind.
 
         Args:
             entities (sequence of [`Entity`]):
-                Whose namesakes to make, each at most one.
+                Entities, which get at most one namesake each.
             number (`int`):
-                How many.
+                Number of namesakes.
 
         Returns:
-            `list[Entity]`
+            `list[Entity]`: the namesakes.
 
         Raises:
-            ValueError: There are not enough names for so many.
+            ValueError: There are too few names.
         """
         shuffled = self._generator.sample(entities, len(entities))
         made = list(islice(filter(None, map(self._make_namesake, shuffled)), number))
@@ -166,7 +165,7 @@ class EntityMaker:
         return made
 
     def _make_namesake(self, entity: Entity) -> Entity | None:
-        """One namesake of an entity; `None` where no name is left for it."""
+        """Make a namesake of an entity, or return `None` if no name is left."""
         first, second = self._generator.choice(entity.names).split()
         kind, relation = next(
             (kind, relation)
@@ -194,7 +193,7 @@ class EntityMaker:
         return [(f"{first[n // len(second)]} {second[n % len(second)]}",) for n in numbers]
 
     def _draw_pairs(self, kind: str, number: int) -> list[Names]:
-        """Names and aliases. They share the first word: no other passage holds the words of one of them so often."""
+        """Draw names with aliases. They share the first word, so no other passage has the words of one as often."""
         first_words, second_words = NAME_WORDS[kind]
         pairs: list[Names] = []
         for first in first_words:
@@ -203,7 +202,7 @@ class EntityMaker:
         return self._generator.sample(pairs, number)
 
     def _take_free_name(self, first: str) -> Names:
-        """A name that nothing has yet, with a second word of any kind; none where all are taken."""
+        """Take an unused name with a second word of any kind, or return nothing if all are used."""
         second_words = [word for kind in self._relations for word in NAME_WORDS[kind][1]]
         free = [name for second in second_words if (name := f"{first} {second}") not in self._taken]
         if not free:
@@ -213,13 +212,13 @@ class EntityMaker:
         return (name,)
 
     def _draw_relations(self, kind: str) -> dict[str, str]:
-        """Relations of one entity in random order, and the kinds that they lead to."""
+        """Draw the relations of an entity in random order, with the kinds that they lead to."""
         targets = self._relations[kind]
         number = len(targets) if self._facts_per_entity is None else self._facts_per_entity
         return {relation: targets[relation] for relation in self._generator.sample(list(targets), number)}
 
     def _make_facts(self, relations: Mapping[str, str], split: Split, excluded: Sequence[Names]) -> dict[str, str]:
-        """One fact for each relation, each about another entity, which is called by any of its names."""
+        """Make one fact for each relation, each about a different entity by any of its names."""
         facts: dict[str, str] = {}
         chosen = list(excluded)
         for relation, kind in relations.items():
@@ -241,5 +240,5 @@ def _words(names: Names) -> frozenset[str]:
 
 
 def any_name(generator: random.Random, names: Names) -> str:
-    """One of the names at random; nothing is drawn where there is only one."""
+    """Return a random name. A single name needs no draw."""
     return names[0] if len(names) == 1 else generator.choice(names)

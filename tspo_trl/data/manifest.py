@@ -1,4 +1,4 @@
-"""The manifest of a folder of prepared data: what each file holds, where it comes from, and its checksum."""
+"""The manifest of prepared data, with content, sources and checksum of each file."""
 
 import hashlib
 import json
@@ -10,16 +10,7 @@ MANIFEST = "manifest.json"
 
 
 def file_checksum(path: str | os.PathLike) -> str:
-    """
-    The SHA-256 of a file.
-
-    Args:
-        path (`str` or `os.PathLike`):
-            The file.
-
-    Returns:
-        `str`: 64 hexadecimal digits.
-    """
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -32,7 +23,7 @@ def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
         directory (`Path`):
             The folder.
         manifest (`dict`):
-            JSON values; under `files`, an entry with `sha256` for each file by its path in the folder.
+            JSON values. `files` contains an entry with `sha256` for each file, by its path in the folder.
     """
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -47,15 +38,15 @@ def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
             The folder.
 
     Returns:
-        `dict`: as it was written.
+        `dict`: the manifest.
 
     Raises:
-        FileNotFoundError: The folder has none.
-        ValueError: It is no manifest of prepared data.
+        FileNotFoundError: The folder has no manifest.
+        ValueError: The file is not a manifest of prepared data.
     """
     path = Path(directory).expanduser() / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"No {MANIFEST} in {directory}. Give a folder that `tspo-trl data prepare` wrote.")
+        raise FileNotFoundError(f"No {MANIFEST} in {directory}. Pass a folder from `tspo-trl data prepare`.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         entries = manifest["files"].values()
@@ -63,7 +54,7 @@ def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         complete = False
     if not complete:
-        raise ValueError(f"{path} is no manifest of prepared data. Prepare the data again.")
+        raise ValueError(f"{path} is not a manifest of prepared data. Prepare the data again.")
     return manifest
 
 
@@ -76,7 +67,7 @@ def verify_data(directory: str | os.PathLike) -> list[str]:
             The folder.
 
     Returns:
-        `list[str]`: a line for each file that changed, is missing or does not belong there; empty where all is well.
+        `list[str]`: a line for each changed, missing or unexpected file.
 
     Raises:
         As [`read_manifest`].
@@ -94,7 +85,7 @@ def verify_data(directory: str | os.PathLike) -> list[str]:
 
 
 def is_prepared_data(directory: Path) -> bool:
-    """Whether a folder holds prepared data and nothing else, so that it may be replaced."""
+    """Return whether a folder contains only prepared data, so that it may be replaced."""
     try:
         entries = read_manifest(directory)["files"]
     except (FileNotFoundError, ValueError):
@@ -103,6 +94,6 @@ def is_prepared_data(directory: Path) -> bool:
 
 
 def _files_in(directory: Path) -> set[str]:
-    """Paths of all files below a folder, but its manifest."""
+    """Return the paths of all files in a folder except its manifest."""
     files = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
     return files - {MANIFEST}

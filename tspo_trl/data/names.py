@@ -1,7 +1,7 @@
-"""The words that SearchWorld's names are made of.
+"""The words of SearchWorld's names.
 
-Every name is two words, one from each list of its kind: `Ada Abbot`, `North Aldham`, `Amber Anchor`. No word stands
-in two lists, and none is a word of a passage or question, so that a name is found by its words and by nothing else.
+A name is two words, one from each list of its kind: `Ada Abbot`, `North Aldham`, `Amber Anchor`. No word is in two
+lists or elsewhere in passages and questions, so only the words of a name find it.
 """
 
 

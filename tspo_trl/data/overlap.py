@@ -1,7 +1,7 @@
-"""Questions that stand twice in a dataset, or in training and test data (ours).
+"""Repeated questions in a dataset, or in training and test data.
 
 Two questions are the same if they are equal after [`~tspo_trl.answers.normalize_answer`], which drops case,
-punctuation and articles. A question of which nothing is left then is the same as no other.
+punctuation and articles. A question that normalises to nothing has no duplicates.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,16 +14,15 @@ from ..answers import normalize_answer
 
 class Merged(NamedTuple):
     """
-    A dataset in which no question stands twice.
+    A dataset without repeated questions.
 
     Args:
         dataset ([`~datasets.Dataset`]):
             The first row of each question.
         repeated (`int`):
-            Rows that were dropped because their question and all their gold answers had been there before.
+            Number of dropped rows with a known question and no new gold answers.
         merged (`int`):
-            Rows that were dropped because their question had been there before, and whose further gold answers went
-            to its first row.
+            Number of dropped rows with a known question and new gold answers, which the first row received.
     """
 
     dataset: Dataset
@@ -37,11 +36,11 @@ def merge_duplicates(dataset: Dataset) -> Merged:
 
     Args:
         dataset ([`~datasets.Dataset`]):
-            Columns `question` and `golden_answers` are looked at. Of all others, the first row's values stay.
+            Dataset with `question` and `golden_answers`. Other columns keep the first row's values.
 
     Returns:
-        [`Merged`]: rows in their order. The first row's gold answers come first, then those of later rows that are
-        another answer after normalisation.
+        [`Merged`]: rows in their order. Gold answers of the first row come first, then new ones of later rows.
+        Answers are compared after normalisation.
     """
     first_rows: dict[str, int] = {}
     kept, repeated, merged = [], 0, 0
@@ -61,23 +60,14 @@ def merge_duplicates(dataset: Dataset) -> Merged:
 
 
 def count_duplicates(dataset: Dataset) -> int:
-    """
-    Count the rows whose question had been there before.
-
-    Args:
-        dataset ([`~datasets.Dataset`]):
-            Column `question` is looked at.
-
-    Returns:
-        `int`
-    """
+    """Count the rows of a dataset with the `question` of an earlier row."""
     questions = [question for question in _normalized_questions(dataset) if question]
     return len(questions) - len(set(questions))
 
 
 def find_leaks(train: Dataset, tests: Mapping[str, Dataset]) -> dict[str, list[int]]:
     """
-    Find training questions that stand in test data.
+    Find training questions in test data.
 
     Args:
         train ([`~datasets.Dataset`]):
@@ -86,7 +76,7 @@ def find_leaks(train: Dataset, tests: Mapping[str, Dataset]) -> dict[str, list[i
             Test data by name.
 
     Returns:
-        `dict[str, list[int]]`: for each of the test data, the rows of `train` that stand there, in order.
+        `dict[str, list[int]]`: rows of `train` with a test question, in order, by name of the test data.
     """
     rows_of: dict[str, list[int]] = {}
     for row, question in enumerate(_normalized_questions(train)):
@@ -99,18 +89,7 @@ def find_leaks(train: Dataset, tests: Mapping[str, Dataset]) -> dict[str, list[i
 
 
 def drop_rows(dataset: Dataset, rows: Iterable[int]) -> Dataset:
-    """
-    Leave rows out.
-
-    Args:
-        dataset ([`~datasets.Dataset`]):
-            The dataset.
-        rows (iterable of `int`):
-            Positions of the rows to leave out.
-
-    Returns:
-        [`~datasets.Dataset`]: the others, in their order.
-    """
+    """Return a dataset without the rows at the given positions."""
     dropped = set(rows)
     return dataset.select([row for row in range(len(dataset)) if row not in dropped])
 
@@ -120,7 +99,7 @@ def _normalized_questions(dataset: Dataset) -> list[str]:
 
 
 def _further_answers(known: list[str], others: list[str]) -> list[str]:
-    """Those of `others` that are not among `known`; what normalises to nothing is compared as it is."""
+    """Return the new ones of `others`. Answers that normalise to nothing are compared unchanged."""
     seen = {normalize_answer(answer) or answer for answer in known}
     return [answer for answer in others if (normalize_answer(answer) or answer) not in seen]
 

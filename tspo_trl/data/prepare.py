@@ -1,6 +1,6 @@
-"""Training and test files from the benchmarks: read, de-duplicated, checked for leaks, and written with a manifest.
+"""Training and test files from the benchmarks: read, deduplicated, checked for leaks, and written with a manifest.
 
-The folder appears when it is complete. The same files in give the same bytes out.
+The folder appears when it is complete. The same input files give the same bytes.
 """
 
 import os
@@ -25,7 +25,7 @@ from .search_r1 import to_search_r1
 DataFormat = Literal["jsonl", "parquet", "search-r1"]
 
 Split = tuple[str, str]
-"""Name of a set, and of one of its splits."""
+"""Name of a set and of its split."""
 
 DATA_FORMATS: tuple[DataFormat, ...] = ("jsonl", "parquet", "search-r1")
 
@@ -45,40 +45,40 @@ def prepare_data(
     """
     Write training and test files.
 
-    Training data are the training splits one after the other, each question once (with the gold answers of all its
-    rows) and without those that stand in a test set (ours). Test sets are what they are, row for row, so that results
-    compare with published ones: the splits that [`~tspo_trl.data.benchmarks.evaluation_split`] names.
+    Training data are the concatenated training splits. Each question occurs once, with the gold answers of all its
+    rows, and questions of test sets are removed. Test sets are the unchanged splits of
+    [`~tspo_trl.data.evaluation_split`], so results are comparable with published ones.
 
     Args:
         output (`str` or `os.PathLike`):
-            Folder to write. It must not exist, or be empty.
+            Folder to write. It must be empty or not exist.
         train (sequence of `str`, *optional*, defaults to `("nq", "hotpotqa")`):
-            Sets to train on; none for no training file.
+            Training sets. An empty sequence writes no training file.
         test (sequence of `str`, *optional*, defaults to all seven):
-            Sets to test on; none for no test files.
+            Test sets. An empty sequence writes no test files.
         local (`str` or `os.PathLike`, *optional*):
-            A folder in FlashRAG's layout to read from, in place of the hub.
+            Folder in FlashRAG's layout to read instead of the hub.
         revision (`str`, *optional*):
             Branch, tag or commit on the hub.
         data_format (`str`, *optional*, defaults to `"jsonl"`):
             `"jsonl"` and `"parquet"` write `train` and `test/<set>` in the schema of
-            [`~tspo_trl.data.load_questions`]; `"search-r1"` writes `train.parquet` and `test.parquet`, all test sets
-            in one, as Search-R1's scripts do.
+            [`~tspo_trl.data.load_questions`]. `"search-r1"` writes `train.parquet` and one `test.parquet` of all test
+            sets, as Search-R1's scripts do.
         keep_duplicates (`bool`, *optional*, defaults to `False`):
-            Leave training questions that stand there twice. They are counted either way.
+            If `True`, repeated training questions are kept. They are counted either way.
         keep_leaked (`bool`, *optional*, defaults to `False`):
-            Leave training questions that stand in a test set. They are counted either way.
+            If `True`, training questions of test sets are kept. They are counted either way.
         overwrite (`bool`, *optional*, defaults to `False`):
-            Replace prepared data at `output`. Anything else there is never removed.
+            If `True`, prepared data at `output` are replaced. Other files there are never removed.
 
     Returns:
-        `dict`: the manifest, which stands in `manifest.json` as well.
+        `dict`: content of `manifest.json`.
 
     Raises:
         ValueError: An argument is wrong, a file is malformed, or no training question is left.
         FileNotFoundError: The local copy lacks a file.
-        FileExistsError: There is something at `output` that may not be replaced.
-        OSError: The hub did not give a file.
+        FileExistsError: `output` contains something that may not be replaced.
+        OSError: A download failed.
     """
     output = Path(output).expanduser().absolute()
     _check_arguments(train, test, data_format)
@@ -106,18 +106,18 @@ def prepare_data(
 
 def _check_arguments(train: Sequence[str], test: Sequence[str], data_format: str) -> None:
     if data_format not in DATA_FORMATS:
-        raise ValueError(f"`data_format` is {data_format!r}. Choose among {', '.join(DATA_FORMATS)}.")
+        raise ValueError(f"`data_format` is {data_format!r}. Choose one of {', '.join(DATA_FORMATS)}.")
     if not train and not test:
-        raise ValueError("`train` and `test` are both empty, so there is nothing to prepare. Name a set.")
+        raise ValueError("`train` and `test` are both empty, so there is nothing to prepare. Pass a set.")
     for argument, names in (("train", train), ("test", test)):
         for name in names:
             check_benchmark(name, "train" if argument == "train" else None)
         if len(set(names)) < len(names):
-            raise ValueError(f"`{argument}` names a set twice: {', '.join(names)}. Name each once.")
+            raise ValueError(f"`{argument}` names a set twice: {', '.join(names)}. Pass each set once.")
 
 
 def _plan(train: Sequence[str], test: Sequence[str], data_format: str) -> dict[str, list[Split]]:
-    """The files to write, without their suffix, and the splits that go into each."""
+    """Return the splits of each file to write. Names of files are without suffix."""
     train_splits = [(name, "train") for name in train]
     test_splits = [(name, evaluation_split(name)) for name in test]
     if data_format == "search-r1":
@@ -130,7 +130,7 @@ def _plan(train: Sequence[str], test: Sequence[str], data_format: str) -> dict[s
 def _clean(
     dataset: Dataset, tests: Mapping[str, Dataset], keep_duplicates: bool, keep_leaked: bool
 ) -> tuple[Dataset, dict[str, Any]]:
-    """Training data as they are to be written, and what was found in them."""
+    """Return the training data to write, and the counts of duplicates and leaks."""
     unique = merge_duplicates(dataset)
     if not keep_duplicates:
         dataset = unique.dataset
@@ -139,9 +139,7 @@ def _clean(
     if not keep_leaked:
         dataset = drop_rows(dataset, leaked)
     if not len(dataset):
-        raise ValueError(
-            "Every training question stands in a test set. Leave those sets out, or keep leaked questions."
-        )
+        raise ValueError("Every training question is in a test set. Omit those test sets, or keep leaked questions.")
     return dataset, {
         "duplicates": {
             "rows": unique.repeated + unique.merged,
@@ -163,7 +161,7 @@ def _write_all(
     data_format: DataFormat,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Write the files and their manifest beside `output`, then put them in place."""
+    """Write the files and their manifest next to `output`, then move them there."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.preparing-") as workshop:
         folder = Path(workshop) / "data"

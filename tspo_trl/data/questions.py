@@ -1,4 +1,4 @@
-"""Questions with gold answers, from JSON lines or parquet, in FlashRAG's form or Search-R1's: one schema for all."""
+"""Questions with gold answers in one schema, from JSON lines or parquet in FlashRAG's or Search-R1's form."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ SCHEMA = pa.schema(
 
 _JSON_LINES = (".jsonl", ".json")
 _PARQUET = ".parquet"
-_BATCH = 1000  # rows of FlashRAG's 2WikiMultiHopQA hold 4 kB of passages, which are dropped
+_BATCH = 1000  # a row of FlashRAG's 2WikiMultiHopQA has 4 kB of passages, which are dropped
 _SPLITS = ("train", "dev", "test", "validation")
 
 
@@ -29,27 +29,26 @@ def load_questions(path: str | os.PathLike) -> Dataset:
     Load a file of questions.
 
     Rows are in FlashRAG's form, with `question` and `golden_answers`, or in Search-R1's, with `reward_model` and
-    `prompt`. What can be understood in one way only is put right: a single gold answer that is not in a list, blank
-    gold answers, and gold answers that stand there twice (ours).
+    `prompt`. A single gold answer becomes a list, and blank or repeated gold answers are removed.
 
     Args:
         path (`str` or `os.PathLike`):
             File to read: JSON lines (`.jsonl` or `.json`) or `.parquet`. Other keys than those below are left out.
 
     Returns:
-        [`~datasets.Dataset`]: columns `id` (a row without one gets its position in the file), `question`,
-        `golden_answers` (a list of strings, not empty) and `data_source` (a row without one gets the name of the file,
-        or of its folder in FlashRAG's layout, such as `nq/test.jsonl`). A `prompt` (a text, or messages) stands in it
-        as well where the rows have one and are not Search-R1's, whose prompts are those that the protocol writes.
+        [`~datasets.Dataset`]: columns `id`, `question`, `golden_answers` (a non-empty list of strings) and
+        `data_source`. `id` defaults to the position in the file. `data_source` defaults to the name of the file, or of
+        its folder in FlashRAG's layout, such as `nq/test.jsonl`. Rows with a `prompt` (a text or messages) keep it,
+        except for Search-R1's, which the protocol writes.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is of another type, damaged or empty, a row is malformed or lacks a key, or only some
-            rows have a `prompt`; the message names the file and the line (of parquet, the row).
+        FileNotFoundError: The file does not exist.
+        ValueError: The file has another type, is damaged or empty, a row is malformed or lacks a key, or only some
+            rows have a `prompt`. The message names the file and the line (for parquet, the row).
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"No file of questions at {path}. Give the path of a JSON lines or parquet file.")
+        raise FileNotFoundError(f"No file of questions at {path}. Pass the path of a JSON lines or parquet file.")
     source = default_data_source(path)
     records = enumerate(_read_records(path))
     tables, prompts = [], []
@@ -58,28 +57,28 @@ def load_questions(path: str | os.PathLike) -> Dataset:
         tables.append(_to_table(rows, path))
         prompts += [_read_prompt(record, where) for _, (where, record) in batch]
     if not tables:
-        raise ValueError(f"{path} holds no question. Give a file with one row for each question.")
+        raise ValueError(f"{path} contains no questions. Pass a file with one row for each question.")
     table = pa.concat_tables(tables)
     return Dataset(table if prompts.count(None) == len(prompts) else _with_prompts(table, prompts, path))
 
 
 def default_data_source(path: Path) -> str:
     """
-    The name of the set that a file holds, for rows that name none.
+    Return the default `data_source` of a file.
 
     Args:
         path (`Path`):
             The file.
 
     Returns:
-        `str`: its folder's name in FlashRAG's layout, `<set>/<split>.jsonl`, else its own without the suffix.
+        `str`: name of the folder in FlashRAG's layout, `<set>/<split>.jsonl`, else of the file without its suffix.
     """
     folder = path.absolute().parent.name
     return folder if path.stem in _SPLITS and folder in BENCHMARKS else path.stem
 
 
 def _read_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of a file, each with its place for messages."""
+    """Return the rows of a file with their places for messages."""
     if path.suffix in _JSON_LINES:
         return ((f"{path}, line {number}", record) for number, record in numbered_json_lines(path))
     if path.suffix != _PARQUET:
@@ -90,7 +89,7 @@ def _read_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _read_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         with pq.ParquetFile(path) as file:
-            names = [name for name in file.schema_arrow.names if name != "metadata"]  # FlashRAG's, large, not needed
+            names = [name for name in file.schema_arrow.names if name != "metadata"]  # large and unused
             for batch in file.iter_batches(_BATCH, columns=names):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
@@ -102,7 +101,7 @@ def _read_row(record: Mapping[str, Any], position: int, where: str, source: str)
         record = from_search_r1(record, where)
     for key in ("question", "golden_answers"):
         if key not in record:
-            raise ValueError(f"{where} has no `{key}`, but {sorted(record)}. Add it or rename the key.")
+            raise ValueError(f"{where} has no `{key}`, but {sorted(record)}. Add `{key}` or rename a key.")
     question, id, data_source = record["question"], record.get("id"), record.get("data_source") or source
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"{where} has {question!r} as `question`. Fix or drop it.")
@@ -131,7 +130,7 @@ def _read_golden_answers(value: Any, where: str) -> list[str]:
         )
     distinct = list(dict.fromkeys(answer for answer in answers if answer.strip()))
     if not distinct:
-        raise ValueError(f"{where} has {value!r} as `golden_answers`, so nothing would be right. Fix or drop it.")
+        raise ValueError(f"{where} has {value!r} as `golden_answers`, so no answer would be right. Fix or drop it.")
     return distinct
 
 
@@ -168,5 +167,5 @@ def _with_prompts(table: pa.Table, prompts: list[str | list | None], path: Path)
 
 def _not_unicode(error: UnicodeEncodeError, path: Path) -> ValueError:
     return ValueError(
-        f"{path} holds {error.object!r}, a text with half a surrogate pair, which is no Unicode. Fix or drop that row."
+        f"{path} contains {error.object!r}, a text with half a surrogate pair, which is not Unicode. Fix or drop it."
     )

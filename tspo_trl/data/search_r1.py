@@ -1,7 +1,7 @@
-"""Questions in Search-R1's form: rows with a ready prompt and the gold answers inside `reward_model`.
+"""Questions in Search-R1's form: rows with a prompt, and the gold answers in `reward_model`.
 
-Search-R1's prompt is the protocol's ([`~tspo_trl.protocols.tags.TagProtocol`]), byte for byte, so that a row holds nothing
-but its question, gold answers and source, and both forms can be made from each other.
+Search-R1's prompt is that of [`~tspo_trl.protocols.tags.TagProtocol`], byte for byte. So a row is determined by its
+question, gold answers and source, and both forms convert into each other.
 """
 
 from collections.abc import Mapping
@@ -18,19 +18,19 @@ _INSTRUCTION = TagProtocol().prompt("?").removesuffix("?\n")
 
 def to_search_r1(dataset: Dataset, split: str) -> Dataset:
     """
-    Add the columns that Search-R1 trains and evaluates on.
+    Add the columns of Search-R1's training and evaluation.
 
     Args:
         dataset ([`~datasets.Dataset`]):
-            Questions, as [`~tspo_trl.data.load_questions`] gives them.
+            Questions from [`~tspo_trl.data.load_questions`].
         split (`str`):
-            What `extra_info` names as their split, `"train"` or `"test"`.
+            Split in `extra_info`, `"train"` or `"test"`.
 
     Returns:
-        [`~datasets.Dataset`]: the columns of `dataset`, and `prompt` (one user message), `ability`, `reward_model`
-        (`style` and `ground_truth` with its `target`, the gold answers) and `extra_info` (`split` and `index`).
-        `index` is the position in `dataset`: Search-R1's scripts count each source from 0, but its GRPO takes rows of
-        the same index in a batch for the same question (ours).
+        [`~datasets.Dataset`]: the columns of `dataset`, `prompt` (one user message), `ability`, `reward_model`
+        (`style` and `ground_truth`, with the gold answers as `target`) and `extra_info` (`split` and `index`).
+        `index` is the position in `dataset`. Search-R1's scripts count each source from 0, but its GRPO takes rows
+        with the same index in a batch for the same question.
     """
     protocol = TagProtocol()
 
@@ -50,7 +50,7 @@ def to_search_r1(dataset: Dataset, split: str) -> Dataset:
 
 
 def is_search_r1(record: Mapping[str, Any]) -> bool:
-    """Whether a row is in Search-R1's form."""
+    """Return whether a row is in Search-R1's form."""
     return "reward_model" in record
 
 
@@ -60,23 +60,23 @@ def from_search_r1(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     Args:
         record (`Mapping[str, Any]`):
-            The row. Its gold answers are the target of its reward, whatever else it has. Its question is the last
-            user message's after `"Question: "`, question mark included, where it has no `question` of its own.
+            The row. Its gold answers are the target of the reward. Without a `question`, the text of the last user
+            message after `"Question: "` is the question.
         where (`str`):
-            Name of the row, for messages.
+            Name of the row for messages.
 
     Returns:
         `dict`: the row with `question` and `golden_answers`.
 
     Raises:
-        ValueError: There is no target, or no question.
+        ValueError: The row has no target or no question.
     """
     reward_model = record["reward_model"]
     truth = reward_model.get("ground_truth") if isinstance(reward_model, Mapping) else None
     if not isinstance(truth, Mapping) or truth.get("target") is None:
         raise ValueError(
             f"{where} has {reward_model!r} as `reward_model`, but Search-R1's form has the gold answers in "
-            "`reward_model.ground_truth.target`. Add them there, or leave `reward_model` out."
+            "`reward_model.ground_truth.target`. Add them there, or remove `reward_model`."
         )
     question = record.get("question")
     if question is None:

@@ -1,15 +1,14 @@
-"""SearchWorld: a small closed world to learn searching in (ours).
+"""SearchWorld: a small closed world for learning to search.
 
-A seeded generator of people, places and works, of the relations between them, of a corpus with one short passage for
-each, and of questions of several hops: "Who is Silver Harbor's author's mentor?". Each passage states only the
-relations of its own subject, so a question of n hops takes n searches. Training and test questions are about disjoint
-entities, whose names are made of the same words: what is learned on the one has to carry over to the other.
+A seeded generator makes people, places and works, their relations, a corpus with one short passage for each, and
+questions of several hops: "Who is Silver Harbor's author's mentor?". Each passage states only the relations of its
+subject, so a question of n hops takes n searches. Training and test questions are about disjoint entities with names
+of the same words, so a policy cannot answer test questions from memory.
 
-By default a question has one to three hops. Longer questions, second names, distracting passages and long chains of
+By default, questions have one to three hops. Longer questions, second names, distracting passages and long chains of
 relations between people make harder worlds.
 """
 
-import json
 import os
 import random
 from collections import defaultdict
@@ -18,20 +17,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..trajectory import write_json_lines
 from .entities import CHAIN_RELATIONS, RELATIONS, Entity, EntityMaker, Relations, Split, any_name
 from .names import NAME_WORDS
 
 __all__ = ["CHAIN_RELATIONS", "RELATIONS", "Entity", "SearchWorld"]
 
 Chain = tuple[tuple[str, ...], tuple[str, ...]]
-"""Names, the answer last, and the relation that leads from each to the next."""
+"""Names, the answer last, and the relations from each to the next."""
 
 _MAX_ENUMERATED_HOPS = 4
 _WALKS_PER_CHAIN = 300
-"""Random walks for each longer chain that is wanted, until the world is held to have no more."""
+"""Maximum number of random walks for each longer chain."""
 
 _TOP_PASSAGES = 3
-"""Passages per search for which an answer that takes fewer searches than hops is ruled out in a longer chain."""
+"""Passages per search for which longer chains rule out answers with fewer searches than hops."""
 
 
 class SearchWorld:
@@ -42,43 +42,43 @@ class SearchWorld:
 
     Args:
         seed (`int`, *optional*, defaults to `0`):
-            Seed of everything random.
+            Seed of the generator.
         num_people (`int`, *optional*, defaults to `500`):
             Number of people, 20 to 1024, or to 512 with `aliases`.
         num_places (`int`, *optional*, defaults to `200`):
-            Number of places, 20 to 400, or to 200 with `aliases`. Ignored where `relations` has none.
+            Number of places, 20 to 400, or to 200 with `aliases`. Ignored if `relations` has none.
         num_works (`int`, *optional*, defaults to `200`):
-            Number of works, 20 to 400, or to 200 with `aliases`. Ignored where `relations` has none.
+            Number of works, 20 to 400, or to 200 with `aliases`. Ignored if `relations` has none.
         num_train_questions (`int`, *optional*, defaults to `2000`):
-            Number of training questions, as many of each number of hops.
+            Number of training questions, distributed evenly over `hops`.
         num_test_questions (`int`, *optional*, defaults to `240`):
-            Number of test questions, likewise.
+            Number of test questions, distributed evenly over `hops`.
         test_share (`float`, *optional*, defaults to `0.3`):
-            Share of the entities that only test questions are about, between 0 and 1.
+            Share of the entities for test questions only, 0.1 to 0.9.
         hops (`tuple[int, ...]`, *optional*, defaults to `(1, 2, 3)`):
             Numbers of hops of the questions. The relations of a question are all different.
         aliases (`bool`, *optional*, defaults to `False`):
-            Whether every entity has a second name with the same first word, which its passage tells. Questions and
-            other passages call it by the one or the other.
+            If `True`, every entity has a second name with the same first word, which its passage states. Questions and
+            other passages use either name.
         num_distractors (`int`, *optional*, defaults to `0`):
-            Number of additional entities whose passages hold both words of another's name without being about it. No
-            question and no fact is about them. There is at most one for each entity.
+            Number of additional entities with both words of another entity's name in their passages. No question and
+            no fact is about them. There is at most one for each entity.
         relations (mapping of `str` to mappings, *optional*, defaults to [`RELATIONS`]):
-            For each kind of entity that the world has, its relations and the kind that each leads to.
+            Relations of each kind of entity in the world, and the kind that each relation leads to.
         facts_per_entity (`int`, *optional*):
-            Number of facts of each entity, about relations drawn for it, from 2 to as many as every kind has. By
-            default, one fact for each relation of its kind.
+            Number of facts of each entity, about randomly drawn relations. It is at least 2 and at most the smallest
+            number of relations of a kind. By default, an entity has one fact for each relation of its kind.
 
     Attributes:
-        entities (`dict[str, Entity]`): the entities by name, without aliases, distractors last.
+        entities (`dict[str, Entity]`): entities by name, without aliases, distractors last.
         corpus (`list[dict]`): passages in Search-R1's form, `{"id", "contents"}`.
         train_questions (`list[dict]`): `id`, `question`, `golden_answers` (all names of the answer), `hops`, `prompt`,
-            and the way to the answer: `entities` (each as question or passage calls it, the answer last) and
-            `relations` (one for each hop).
-        test_questions (`list[dict]`): likewise.
+            `entities` (names on the path as question and passages use them, the answer last) and `relations` (one for
+            each hop).
+        test_questions (`list[dict]`): the same for testing.
 
     Raises:
-        ValueError: An argument is out of its range, or the world is too small for so many questions.
+        ValueError: An argument is out of its range, or the world is too small for the questions.
     """
 
     def __init__(
@@ -125,13 +125,13 @@ class SearchWorld:
 
         Args:
             name (`str`):
-                Its name or its alias.
+                Name or alias.
 
         Returns:
             [`Entity`]
 
         Raises:
-            KeyError: Nothing is called that.
+            KeyError: No entity has this name.
         """
         return self._by_name[name]
 
@@ -141,10 +141,10 @@ class SearchWorld:
 
         Args:
             directory (`str` or `os.PathLike`):
-                Where to write; made if it is missing.
+                Folder of the files, made if it does not exist.
 
         Raises:
-            FileExistsError: One of the files exists. Nothing is written then.
+            FileExistsError: A file exists already. Nothing is written.
         """
         directory = Path(directory)
         files = {"corpus": self.corpus, "train": self.train_questions, "test": self.test_questions}
@@ -152,13 +152,11 @@ class SearchWorld:
         existing = [str(path) for path in paths.values() if path.exists()]
         if existing:
             raise FileExistsError(f"{', '.join(existing)} exist already. Remove them or choose another `directory`.")
-        directory.mkdir(parents=True, exist_ok=True)
         for name, records in files.items():
-            with paths[name].open("x", encoding="utf-8") as file:
-                file.writelines(json.dumps(record) + "\n" for record in records)
+            write_json_lines(paths[name], records)
 
     def _make_questions(self, generator: random.Random, split: Split, number: int) -> list[dict[str, Any]]:
-        """As many questions of each number of hops, shuffled."""
+        """Make shuffled questions, distributed evenly over the numbers of hops."""
         questions = []
         for i, hops in enumerate(self._hops):
             wanted = (number + len(self._hops) - 1 - i) // len(self._hops)
@@ -174,7 +172,7 @@ class SearchWorld:
         return [{"id": f"{split}-{i}", **question} for i, question in enumerate(questions)]
 
     def _chains(self, generator: random.Random, split: Split, hops: int, wanted: int) -> Iterator[Chain]:
-        """Chains of `hops` different relations without a shortcut, in random order."""
+        """Return chains of `hops` different relations without a shortcut, in random order."""
         members = [entity for entity in self.entities.values() if entity.split == split]
         starts: list[Chain] = [((any_name(generator, entity.names),), ()) for entity in members]
         if hops <= _MAX_ENUMERATED_HOPS:
@@ -191,7 +189,7 @@ class SearchWorld:
         return chains
 
     def _walks(self, generator: random.Random, starts: list[Chain], hops: int, number: int) -> Iterator[Chain]:
-        """What is new in `number` random walks: there are too many long chains to list them all."""
+        """Yield new chains of `number` random walks. Long chains are too many to enumerate."""
         seen = set()
         for _ in range(number):
             chain = generator.choice(starts)
@@ -202,7 +200,7 @@ class SearchWorld:
                 yield chain
 
     def _continuations(self, chain: Chain) -> list[Chain]:
-        """The chains that are one hop longer, to an entity and by a relation that are new to it."""
+        """Return the chains with one more hop, to a new entity by a new relation."""
         names, relations = chain
         visited = {name for one in names for name in self.entity(one).names}
         return [
@@ -212,7 +210,7 @@ class SearchWorld:
         ]
 
     def _index_passages(self) -> None:
-        """Passages by the words of the names in them, and by the entities that they name."""
+        """Index the passages by the words of their names, and by the entities that they name."""
         self._with_word: dict[str, set[str]] = defaultdict(set)
         self._with_entity: dict[str, set[str]] = defaultdict(set)
         for title, entity in self.entities.items():
@@ -222,21 +220,21 @@ class SearchWorld:
                     self._with_word[word].add(title)
 
     def _has_shortcut(self, chain: Sequence[str]) -> bool:
-        """Whether fewer searches than hops might find the answer, by any of its names."""
+        """Return whether fewer searches than hops might find the answer by any of its names."""
         find = self._may_find if len(chain) - 1 <= _MAX_ENUMERATED_HOPS else self._likely_find
         answered = self._with_entity[self.entity(chain[-1]).name]
         return any(not answered.isdisjoint(find(name)) for name in chain[:-2])
 
     def _may_find(self, name: str) -> set[str]:
-        """The passages that hold a word of a name: a search for it finds no others."""
+        """Return the passages with a word of a name. A search for the name finds no others."""
         first, second = name.split()
         return self._with_word[first] | self._with_word[second]
 
     def _likely_find(self, name: str) -> set[str]:
         """
-        The passages that hold both words of a name, where there are enough: BM25 ranks them before the others.
+        Return the passages with both words of a name if there are enough, because BM25 ranks them first.
 
-        A long chain has so many words that hardly any passage holds none of them.
+        The words of a long chain are in almost all passages, so [`_may_find`] would exclude almost all long chains.
         """
         first, second = name.split()
         both = self._with_word[first] & self._with_word[second]

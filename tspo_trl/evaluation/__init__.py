@@ -1,1 +1,1 @@
-"""Evaluation of search agents: greedy rollouts on question sets, their scores, and the table."""
+"""Evaluation of search agents: greedy rollouts on question sets, their scores and the report."""

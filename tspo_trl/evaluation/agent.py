@@ -1,4 +1,4 @@
-"""A policy with what it searches, as one thing that answers questions."""
+"""A policy with its search engine, which answers questions."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -15,17 +15,18 @@ PromptEncoder = Callable[[Sequence[Mapping[str, Any]]], list[list[int]]]
 
 class SearchAgent:
     """
-    Answers questions with one rollout each. Whether rollouts are greedy is the generator's.
+    Search agent that answers each question with one rollout.
 
     Args:
         loop ([`~tspo_trl.rollout.loop.RolloutLoop`]):
-            The turn loop, with protocol, retriever and budgets.
+            Turn loop with protocol, retriever and budgets.
         generate ([`~tspo_trl.rollout.loop.TurnGenerator`]):
-            Generates turns.
+            Generator of turns, greedy or not.
         encode (`Callable`, *optional*):
-            From rows with `question` or `prompt` to the token ids of their prompts. By default as in training.
+            Function from rows with `question` or `prompt` to the token ids of their prompts. Defaults to the encoding
+            of the training.
         chat_template_kwargs (mapping, *optional*):
-            Further variables of the chat template, where prompts are encoded as in training.
+            Additional variables of the chat template for the default `encode`.
 
     Example:
 
@@ -50,15 +51,15 @@ class SearchAgent:
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> list[Trajectory | None]:
         """
-        Answer a batch of questions; their rollouts advance together.
+        Answer a batch of questions, with rollouts that advance together.
 
         Args:
             rows (sequence of mappings):
-                At least one, each with `question`, or with its own `prompt`.
+                One or more rows with `question` or `prompt`.
 
         Returns:
-            `list[Trajectory | None]`: in the order of the rows; `None` for one whose prompt leaves no room in the
-            model's context, which is logged.
+            `list[Trajectory | None]`: rollouts in the order of the rows. A prompt that leaves no room in the model's
+            context gets `None` and a logged warning.
         """
         prompts = self.encode(rows)
         fits = [self.loop.limits.completion_length(len(ids)) > 0 for ids in prompts]

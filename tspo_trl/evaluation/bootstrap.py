@@ -1,9 +1,8 @@
-"""Means of scores with bootstrap confidence intervals; a question is the unit.
+"""Means of scores with bootstrap confidence intervals over questions.
 
-Each dataset is resampled with a stream of random numbers of its own, made from the seed and its name, so that its
-interval does not depend on what else was evaluated. An average over datasets takes the same resamples, one of each
-dataset at a time: a stratified bootstrap. One question has no spread that could be resampled: its interval is NaN, and
-so is that of an average it is part of.
+The seed and the name of a dataset decide its resamples, so its interval does not depend on the other datasets. An
+average over datasets combines one resample of each: a stratified bootstrap. A dataset with fewer than two questions
+has a NaN interval, and so has an average over it.
 """
 
 import zlib
@@ -20,7 +19,7 @@ Array = NDArray[np.float64]
 RESAMPLES = 1000
 SEED = 0
 CONFIDENCE = 0.95
-_VALUES_AT_ONCE = 3_000_000  # resampled scores held in memory
+_VALUES_AT_ONCE = 3_000_000  # resampled scores in memory
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,9 @@ class Estimate:
 
     Args:
         mean (`np.ndarray` of shape `(S,)`):
-            Means; NaN where there is no question.
+            Means, NaN without questions.
         resampled (`np.ndarray` of shape `(R, S)`):
-            Means of the resamples; NaN where there are fewer than two questions.
+            Means of the resamples, NaN with fewer than two questions.
     """
 
     mean: Array
@@ -40,7 +39,7 @@ class Estimate:
 
     def interval(self) -> tuple[Array, Array]:
         """
-        The 95% percentile intervals.
+        Return the 95% percentile intervals.
 
         Returns:
             `tuple[np.ndarray, np.ndarray]`: lower and upper ends, each of shape `(S,)`.
@@ -51,14 +50,14 @@ class Estimate:
 
     def p_values(self) -> Array:
         """
-        Two-sided p-values of the hypothesis that a mean is zero, for means of paired differences.
+        Return two-sided p-values of the hypothesis that a mean of paired differences is zero.
 
-        Twice the smaller of two shares of the resamples, those at most zero and those at least zero, each counted with
-        one more resample that lies there, and 1 at most. It falls below 0.05 about where the 95% interval leaves zero
-        out, and never below `2 / (R + 1)`. This definition is ours.
+        A p-value is twice the smaller of two shares: the resamples that are at most zero, and those that are at least
+        zero. Each share counts one additional resample, and the p-value is at most 1. It falls below 0.05 about when
+        the 95% interval excludes zero, and never below `2 / (R + 1)`.
 
         Returns:
-            `np.ndarray` of shape `(S,)`: NaN where there are fewer than two questions.
+            `np.ndarray` of shape `(S,)`: p-values, NaN with fewer than two questions.
         """
         count = len(self.resampled) + 1
         below = (1 + (self.resampled <= 0).sum(axis=0)) / count
@@ -74,12 +73,12 @@ class Estimates:
 
     Args:
         datasets (`dict[str, Estimate]`):
-            By name, in the order given.
+            Estimates by name, in the order given.
         macro ([`Estimate`], *optional*):
-            Average over the datasets, each counting the same; `None` where there is no dataset.
+            Unweighted average over the datasets, `None` without datasets.
         macro_without_bamboogle ([`Estimate`], *optional*):
-            The same without Bamboogle, whose 125 questions make the average noisy; `None` where Bamboogle is not among
-            the datasets, or alone.
+            The same without Bamboogle, which makes the average noisy with its 125 questions. `None` if Bamboogle is
+            absent or the only dataset.
     """
 
     datasets: dict[str, Estimate]
@@ -88,14 +87,14 @@ class Estimates:
 
     def rows(self, row: Callable[[Estimate, Sequence[str]], dict[str, Any]]) -> dict[str, Any]:
         """
-        The rows of a report, as JSON holds them.
+        Make the rows of a report.
 
         Args:
             row (`Callable`):
-                Makes one from an estimate and the names of the datasets that it averages.
+                Makes a row from an estimate and the names of the datasets that it averages.
 
         Returns:
-            `dict`: `datasets`, the rows by name; `macro` and `macro_without_bamboogle`, `None` where there is none.
+            `dict`: rows by name in `datasets`, and a row or `None` in `macro` and `macro_without_bamboogle`.
         """
         names = list(self.datasets)
         averages = {
@@ -110,13 +109,13 @@ class Estimates:
 
 def estimate_means(values: Array, name: str, *, resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
     """
-    Means of the scores of one dataset.
+    Estimate the mean scores of one dataset.
 
     Args:
         values (`np.ndarray` of shape `(N, S)`):
             S scores of N questions.
         name (`str`):
-            Name of the dataset; with `seed` it decides which questions are drawn.
+            Name of the dataset. Together with `seed` it decides the resamples.
         resamples (`int`, *optional*, defaults to 1000):
             Number of resamples R.
         seed (`int`, *optional*, defaults to 0):
@@ -126,10 +125,10 @@ def estimate_means(values: Array, name: str, *, resamples: int = RESAMPLES, seed
         [`Estimate`]
 
     Raises:
-        `ValueError`: if `resamples` is less than 1.
+        ValueError: `resamples` is less than 1.
     """
     if resamples < 1:
-        raise ValueError(f"resamples is {resamples}: at least one is needed, and 1000 or more are useful.")
+        raise ValueError(f"resamples is {resamples}, but must be at least 1. Use 1000 or more.")
     mean = values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
     if len(values) < 2:
         return Estimate(mean, np.full((resamples, values.shape[1]), np.nan))
@@ -147,11 +146,11 @@ def estimate_means(values: Array, name: str, *, resamples: int = RESAMPLES, seed
 
 def estimate_all(values: Mapping[str, Array], *, resamples: int = RESAMPLES, seed: int = SEED) -> Estimates:
     """
-    Means of the scores of every dataset, and their averages over datasets.
+    Estimate the mean scores of every dataset, and their averages over datasets.
 
     Args:
         values (mapping of `str` to `np.ndarray` of shape `(N, S)`):
-            S scores of the questions of each dataset, by its name.
+            S scores of N questions, by name of the dataset.
         resamples (`int`, *optional*, defaults to 1000):
             Number of resamples.
         seed (`int`, *optional*, defaults to 0):
@@ -161,7 +160,7 @@ def estimate_all(values: Mapping[str, Array], *, resamples: int = RESAMPLES, see
         [`Estimates`]
 
     Raises:
-        `ValueError`: if `resamples` is less than 1.
+        ValueError: `resamples` is less than 1.
     """
     datasets = {name: estimate_means(array, name, resamples=resamples, seed=seed) for name, array in values.items()}
     others = [estimate for name, estimate in datasets.items() if name != "bamboogle"]

@@ -1,7 +1,7 @@
 """A paired comparison of two evaluations on the same questions.
 
-The difference of each score is taken question by question, B minus A, and bootstrapped like the scores of a report:
-what makes a question hard or easy for both drops out. Nothing is compared that was not answered by both.
+The differences of each score, B minus A, are taken question by question and bootstrapped like the scores of a report.
+Only questions with an answer in both evaluations are compared.
 """
 
 import os
@@ -38,11 +38,11 @@ def compare(
 
     Args:
         path_a (`str` or `os.PathLike`):
-            Folder of an evaluation, or a trajectory file: A, the baseline.
+            Folder or trajectory file of evaluation A, the baseline.
         path_b (`str` or `os.PathLike`):
-            The same of B.
+            Folder or trajectory file of evaluation B.
         allow_missing (`bool`, *optional*, defaults to `False`):
-            Whether to leave out the questions that only one of the two answered, instead of raising.
+            If `True`, questions with an answer in only one evaluation are left out instead of raising an error.
         resamples (`int`, *optional*, defaults to 1000):
             Number of bootstrap resamples.
         seed (`int`, *optional*, defaults to 0):
@@ -53,20 +53,20 @@ def compare(
         `macro_without_bamboogle`, `settings` and `bootstrap`.
 
     Raises:
-        FileNotFoundError: There is nothing at a path.
-        ValueError: The two answered different questions, or an id stands for different questions; and as
-            [`~tspo_trl.evaluation.scores.read_scores`].
+        FileNotFoundError: A path does not exist.
+        ValueError: The evaluations answered different questions, an id belongs to different questions, or a file is
+            not a trajectory file of an evaluation.
     """
     scores_a, scores_b = read_scores(path_a), read_scores(path_b)
     only_in_a, only_in_b = _only_in_first(scores_a, scores_b), _only_in_first(scores_b, scores_a)
     if (only_in_a or only_in_b) and not allow_missing:
         raise ValueError(
             f"A and B answered different questions: {_counted(only_in_a)} only in A, {_counted(only_in_b)} only in B. "
-            "Evaluate both on the same questions, or compare what both answered with --allow-missing."
+            "Evaluate both on the same questions, or compare the common ones with --allow-missing."
         )
     pairs = _pairs(scores_a, scores_b)
     if not pairs:
-        raise ValueError(f"No question was answered in both {path_a} and {path_b}: there is nothing to compare.")
+        raise ValueError(f"No question was answered in both {path_a} and {path_b}, so there is nothing to compare.")
     return {
         "a": os.fspath(path_a),
         "b": os.fspath(path_b),
@@ -82,7 +82,7 @@ def settings_differences(
     settings_a: Mapping[str, Any] | None, settings_b: Mapping[str, Any] | None
 ) -> dict[str, list[Any]] | None:
     """
-    The settings that two evaluations do not share.
+    Return the settings that differ between two evaluations.
 
     Args:
         settings_a (mapping, *optional*):
@@ -91,8 +91,8 @@ def settings_differences(
             Settings of B.
 
     Returns:
-        `dict[str, list]` or `None`: the values in A and in B by name, parts of a setting after a dot, `None` where one
-        has no such setting; `None` where the settings of A or B are not known.
+        `dict[str, list]` or `None`: the values in A and in B by name, `None` for a setting that is absent. Names of
+        nested settings are joined with dots. `None` if the settings of A or B are unknown.
     """
     if settings_a is None or settings_b is None:
         return None
@@ -107,9 +107,9 @@ def print_comparison(console: "Console", comparison: dict[str, Any]) -> None:
 
     Args:
         console (`rich.console.Console`):
-            Where to print.
+            Console to print on.
         comparison (`dict`):
-            What [`compare`] returned.
+            Comparison from [`compare`].
     """
     method = comparison["bootstrap"]
     lines = [f"A: {comparison['a']}", f"B: {comparison['b']}", *_settings_lines(comparison["settings"])]
@@ -129,14 +129,14 @@ def print_comparison(console: "Console", comparison: dict[str, Any]) -> None:
 
 
 def _only_in_first(first: Mapping[str, DatasetScores], second: Mapping[str, DatasetScores]) -> dict[str, int]:
-    """How many questions of each dataset the second has not; only datasets with any."""
+    """Count the questions of each dataset that only the first has. Datasets without such questions are left out."""
     known = {name: set(scores.ids) for name, scores in second.items()}
     counts = {name: len(set(scores.ids) - known.get(name, set())) for name, scores in first.items()}
     return {name: count for name, count in counts.items() if count}
 
 
 def _pairs(scores_a: Mapping[str, DatasetScores], scores_b: Mapping[str, DatasetScores]) -> Pairs:
-    """The scores of A and B on the questions of both, row by row the same question."""
+    """Return the scores of A and B on their common questions, one question a row."""
     pairs = {}
     for name in dataset_order(scores_a.keys() & scores_b.keys()):
         a, b = scores_a[name], scores_b[name]
@@ -147,7 +147,7 @@ def _pairs(scores_a: Mapping[str, DatasetScores], scores_b: Mapping[str, Dataset
         if len(changed):
             raise ValueError(
                 f"{len(changed):,} ids of {name}, such as {a.ids[rows_a[changed[0]]]!r}, have another question or "
-                "other gold answers in B than in A: evaluate both on the same file of questions."
+                "other gold answers in B than in A. Evaluate both on the same file of questions."
             )
         if rows_a:
             pairs[name] = (a.values[rows_a], b.values[rows_b])
@@ -167,7 +167,7 @@ def _compare_pairs(pairs: Pairs, resamples: int, seed: int) -> dict[str, Any]:
 
 
 def _discordant(pairs: list[tuple[Array, Array]]) -> dict[str, Any]:
-    """Questions that only one of the two got right by exact match, and McNemar's exact test on them."""
+    """Count the questions that only one evaluation got right, and test them with McNemar's exact test."""
     right_a = np.concatenate([a[:, _EXACT_MATCH] for a, _ in pairs]) == 1.0
     right_b = np.concatenate([b[:, _EXACT_MATCH] for _, b in pairs]) == 1.0
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())

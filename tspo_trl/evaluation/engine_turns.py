@@ -6,11 +6,11 @@ from typing import Any
 
 class EngineTurns:
     """
-    Generates the most probable turns with vLLM, each rollout within its own budget.
+    Generator of greedy turns with vLLM.
 
     Args:
         engine (`vllm.LLM`):
-            The engine.
+            Engine of the model.
         stop_strings (sequence of `str`):
             Strings that end a turn.
     """
@@ -28,7 +28,7 @@ class EngineTurns:
                 max_tokens=budget,
                 stop=self.stop_strings,
                 include_stop_str_in_output=True,
-                # Stop strings are looked for in the decoded text: a tag may be a special token.
+                # vLLM searches stop strings in the decoded text, and a tag may be a special token.
                 skip_special_tokens=False,
             )
             for budget in max_new_tokens

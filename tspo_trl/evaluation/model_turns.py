@@ -11,19 +11,19 @@ from ..rollout.stopping import TurnEnd
 
 def eos_token_ids(generation_config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """
-    All tokens that end a turn, as in [`~trl.GRPOTrainer`]: the tokenizer's and those that the model declares.
+    Return all tokens that end a turn, as in [`~trl.GRPOTrainer`]: those of the tokenizer and of the model.
 
     Args:
         generation_config ([`~transformers.GenerationConfig`], *optional*):
-            The model's.
+            Generation configuration of the model.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Its tokenizer.
+            Tokenizer of the model.
 
     Returns:
-        `list[int]`: at least one.
+        `list[int]`: one or more token ids.
 
     Raises:
-        ValueError: There is none.
+        ValueError: Neither has an end-of-sequence token.
     """
     declared = None if generation_config is None else generation_config.eos_token_id
     ids = [declared] if isinstance(declared, int) else list(declared or [])
@@ -38,16 +38,15 @@ def eos_token_ids(generation_config: GenerationConfig | None, tokenizer: PreTrai
 
 class ModelTurns:
     """
-    Generates the most probable turns with `model.generate`.
+    Generator of greedy turns with `model.generate`.
 
-    What the model's own generation configuration says of sampling and penalties is not used, because training does not
-    use it either.
+    As in training, sampling and penalties of the model's generation configuration are ignored.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            The policy, on its device.
+            Policy on its device.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Its tokenizer. Where it has no token for padding, an end-of-sequence token pads.
+            Tokenizer of the policy. Without a padding token, an end-of-sequence token pads.
         stop_strings (sequence of `str`):
             Strings that end a turn.
     """
@@ -57,7 +56,7 @@ class ModelTurns:
         self.eos_token_ids = eos_token_ids(model.generation_config, tokenizer)
         self.pad_token_id = self.eos_token_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._stop_strings = StopStringCriteria(tokenizer, list(stop_strings)) if stop_strings else None
-        # `generate` fills what a configuration leaves open from the model's own.
+        # `generate` takes unset values from the model's configuration.
         model.generation_config = GenerationConfig(eos_token_id=self.eos_token_ids, pad_token_id=self.pad_token_id)
 
     @torch.inference_mode()
@@ -81,6 +80,6 @@ class ModelTurns:
         return turn_end.cut([self._up_to_end(ids) for ids in output[:, longest:].tolist()]), None
 
     def _up_to_end(self, ids: list[int]) -> list[int]:
-        """The ids up to the first end-of-sequence token; behind it is padding."""
+        """Return the ids up to the first end-of-sequence token. The rest is padding."""
         ends = (i for i, token in enumerate(ids) if token in self.eos_token_ids)
         return ids[: next(ends, len(ids) - 1) + 1]

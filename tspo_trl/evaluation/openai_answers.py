@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible endpoint answered, read from the responses of its APIs and of several servers."""
+"""Responses of OpenAI-compatible endpoints, read from both APIs and several servers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,23 +7,23 @@ _SERVERS_WITH_PENALTY = ("vllm", "sglang")
 
 
 class FilteredError(Exception):
-    """A content filter held the answer back."""
+    """A content filter withheld the answer."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """
-    What the endpoint generated for one request.
+    Text that the endpoint generated for one request.
 
     Args:
         text (`str`):
-            The text, as it came.
+            Unchanged text.
         is_cut (`bool`):
-            Whether it ended at the budget.
+            `True` if the text ended at its budget.
         stop (`str`, *optional*):
-            The stop string that ended it, where the server names it.
+            Stop string that ended the text, if the server names it.
         names_stop (`bool`):
-            Whether the server tells what ended a text: then one without `stop` ended by itself.
+            `True` if the server names stop strings. A text without `stop` then ended by itself.
     """
 
     text: str
@@ -35,13 +35,13 @@ class Answer:
 @dataclass(frozen=True)
 class ServedModel:
     """
-    What the endpoint says of a model in its list of models.
+    Properties of a model in the endpoint's list of models.
 
     Args:
         context_length (`int`, *optional*):
-            Tokens of prompt and completion together, where it says so (vLLM, SGLang).
+            Tokens of prompt and completion together, if the server names them (vLLM, SGLang).
         has_penalty (`bool`):
-            Whether a repetition penalty in the model's `generation_config.json` is used where a request names none
+            `True` if the server applies the repetition penalty of the model's `generation_config.json` by default
             (vLLM, SGLang).
     """
 
@@ -51,39 +51,39 @@ class ServedModel:
 
 def read_served_model(listed: Any, model: str) -> ServedModel:
     """
-    A model in the response to `GET /models`.
+    Read a model from the response to `GET /models`.
 
     Args:
         listed:
-            The response as JSON, anything.
+            Any JSON value.
         model (`str`):
-            The model's name.
+            Name of the model.
 
     Returns:
-        [`ServedModel`]: one of which nothing is known where it is not listed.
+        [`ServedModel`]: the defaults if the model is not listed.
     """
     data = listed.get("data") if isinstance(listed, dict) else None
     cards = {card.get("id"): card for card in data or () if isinstance(card, dict)} if isinstance(data, list) else {}
     card = cards.get(model, {})
-    lengths = [one.get("max_model_len") for one in (card, cards.get(card.get("parent"), {}))]  # of a LoRA: its base's
+    lengths = [one.get("max_model_len") for one in (card, cards.get(card.get("parent"), {}))]  # a LoRA has its base's
     length = next((length for length in lengths if isinstance(length, int)), None)
     return ServedModel(length, card.get("owned_by") in _SERVERS_WITH_PENALTY)
 
 
 def read_answer(completion: Any) -> Answer:
     """
-    The answer in a response of either API.
+    Read the answer from a response of either API.
 
     Args:
         completion:
-            What the `openai` package made of the response; it checks nothing.
+            Response as parsed by the `openai` package, which does not check it.
 
     Returns:
         [`Answer`]
 
     Raises:
-        ValueError: There is no answer in it.
-        [`FilteredError`]: A content filter held the answer back.
+        ValueError: The response contains no answer.
+        [`FilteredError`]: A content filter withheld the answer.
     """
     choices = getattr(completion, "choices", None)
     if not isinstance(choices, list) or not choices:
@@ -96,7 +96,7 @@ def read_answer(completion: Any) -> Answer:
         raise ValueError(f"`finish_reason` is {reason!r}")
     text = _text(choice)
     extra = getattr(choice, "model_extra", None) or {}
-    # vLLM's name, and SGLang's: a string, or else the end-of-sequence token or null.
+    # Names of vLLM and SGLang. The value is a stop string, an end-of-sequence token or null.
     named = [extra[name] for name in ("stop_reason", "matched_stop") if name in extra]
     stop = named[0] if named and isinstance(named[0], str) else None
     return Answer(text=text, is_cut=reason == "length", stop=stop, names_stop=bool(named))
@@ -107,7 +107,7 @@ def _text(choice: Any) -> str:
     if message is None:
         text = getattr(choice, "text", None)
     else:
-        # A model that only reasoned, or whose first token ended the message, has no content.
+        # The content is null if the model only reasoned, or ended the message with its first token.
         content = getattr(message, "content", None)
         text = "" if content is None else content
     if not isinstance(text, str):

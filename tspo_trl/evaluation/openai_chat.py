@@ -1,4 +1,4 @@
-"""Rollouts through the chat API of an endpoint, for one that has no completions API.
+"""Rollouts through the chat API, for endpoints without a completions API.
 
 A rollout is a conversation: the user asks the question, the assistant writes a turn, the user gives the feedback, and
 so on. A model that was trained on one running text did not see it in this form.
@@ -16,39 +16,39 @@ from ..rollout.loop import RolloutLoop, TurnGenerator
 from ..rollout.state import Rollout, RolloutLimits
 from ..search.base import Retriever
 from .openai_client import Endpoint
-from .openai_turns import TurnReader
+from .openai_turns import EndpointTurns
 
 Conversation = list[dict[str, str]]
 
 
-class ChatTurns:
+class ChatTurns(EndpointTurns):
     """
-    Generates greedy turns with `POST /v1/chat/completions`. [`ChatEndpointLoop`] asks it with conversations.
+    Generator of greedy turns with `POST /v1/chat/completions`. [`ChatEndpointLoop`] passes conversations to it.
 
     Args:
         endpoint ([`~tspo_trl.evaluation.openai_client.Endpoint`]):
-            Where the model is served.
+            Endpoint of the model.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Counts the budgets. It need not be the model's.
+            Tokenizer that counts the budgets. It need not be the model's.
         protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
-            [`~tspo_trl.protocols.tags.TagProtocol`], or another of tags.
+            [`~tspo_trl.protocols.tags.TagProtocol`], or another protocol of tags.
 
     Raises:
         ValueError: The protocol is that of tool calls, or the tokenizer changes texts.
     """
 
+    api = "chat"
+
     def __init__(self, endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, protocol: SearchProtocol):
         if isinstance(protocol, ChatToolProtocol):
             raise ValueError(
-                "`ChatToolProtocol` writes tool calls with the model's own chat template, which a chat API hides. Use "
-                "the completions API of the endpoint."
+                "`ChatToolProtocol` writes tool calls with the model's chat template, but a chat API hides the "
+                "template. Use the completions API of the endpoint."
             )
-        self.endpoint = endpoint
-        self.tokenizer = tokenizer
-        self._reader = TurnReader(tokenizer, protocol)
+        super().__init__(endpoint, tokenizer, protocol)
 
     def __call__(self, prompt_ids: list[list[int]], max_new_tokens: list[int]) -> tuple[list[list[int]], None]:
-        """Generate turns of conversations that have one user message each, given as its token ids."""
+        """Generate turns of conversations with one user message each, given as its token ids."""
         return self.reply([_question(self.tokenizer, ids) for ids in prompt_ids], max_new_tokens), None
 
     def reply(self, conversations: Sequence[Conversation], max_new_tokens: Sequence[int]) -> list[list[int]]:
@@ -57,38 +57,32 @@ class ChatTurns:
 
         Args:
             conversations (sequence of `list[dict]`):
-                Their messages.
+                Messages of each conversation.
             max_new_tokens (sequence of `int`):
-                Budget of each turn.
+                Budget of each turn in tokens.
 
         Returns:
-            `list[list[int]]`: the token ids of each turn.
+            `list[list[int]]`: token ids of each turn.
 
         Raises:
-            [`~tspo_trl.evaluation.openai_client.RefusedRequestError`],
-            [`~tspo_trl.evaluation.openai_client.EndpointError`]: as [`Endpoint.ask`].
+            EndpointError: As [`Endpoint.ask`].
         """
-        requests = [
-            {"messages": messages, "max_tokens": budget, **self._reader.stop_fields}
-            for messages, budget in zip(conversations, max_new_tokens, strict=True)
-        ]
-        answers = self.endpoint.ask("chat", requests, self._reader.extra_body)
-        return [self._reader.read(*pair) for pair in zip(answers, max_new_tokens, strict=True)]
+        return self._generate([{"messages": messages} for messages in conversations], max_new_tokens)
 
 
 class ChatEndpointLoop(RolloutLoop):
     """
-    The turn loop for [`ChatTurns`]: its prompts are the plain texts of user messages, and its rollouts conversations.
+    Turn loop for [`ChatTurns`]. Prompts are the plain texts of user messages, and rollouts are conversations.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Counts the budgets.
+            Tokenizer that counts the budgets.
         retriever ([`~tspo_trl.search.Retriever`]):
-            Answers the queries.
+            Search engine that answers the queries.
         protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
-            Reads actions and writes prompts and feedback.
+            Protocol of prompts, actions and feedback.
         limits ([`~tspo_trl.rollout.state.RolloutLimits`]):
-            Budgets, in tokens of `tokenizer`; the chat template's own are not counted.
+            Budgets in tokens of `tokenizer`, without those of the chat template.
     """
 
     def __init__(
@@ -99,17 +93,16 @@ class ChatEndpointLoop(RolloutLoop):
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
         """
-        The prompts of rows as token ids of their texts, without chat template.
+        Encode the prompts of rows as plain texts, without a chat template.
 
-        What the ids do not say is remembered here: the messages of a row that brings several, and a text that the
-        tokenizer does not give back as it was.
+        The loop remembers what the ids cannot restore: several messages, or a text that the tokenizer changes.
 
         Args:
             rows (sequence of mappings):
-                Each with `question`, or with its own `prompt`, a text or messages.
+                Rows with `question`, or with `prompt`, a text or messages.
 
         Returns:
-            `list[list[int]]`
+            `list[list[int]]`: token ids of each prompt.
         """
         return [self._encode_opening(self._opening_of(row)) for row in rows]
 

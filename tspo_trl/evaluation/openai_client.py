@@ -1,8 +1,7 @@
-"""Requests to an OpenAI-compatible endpoint: many at once, answered in order, each failure laid at the right door.
+"""Concurrent requests to an OpenAI-compatible endpoint, with answers in the order of the requests.
 
-A request that the endpoint refuses because of its own content is a [`RefusedRequestError`] and harms no other; any
-other failure is an [`EndpointError`] that no further request would escape. The API key is in no message. `openai` is
-imported when the endpoint is asked.
+A request that the endpoint refuses for its content raises a [`RefusedRequestError`] and does not affect the others.
+Other failures affect all requests and raise an [`EndpointError`]. No message contains the API key.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ Result = TypeVar("Result")
 API = Literal["completions", "chat"]
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-_NO_KEY = "EMPTY"  # sent where there is no key: the client wants one, local servers do not look at it
+_NO_KEY = "EMPTY"  # the client needs a key, local servers ignore it
 _ROUTES: dict[API, str] = {"completions": "/completions", "chat": "/chat/completions"}
 _SHORT_REQUESTS: dict[API, dict[str, Any]] = {
     "completions": {"prompt": "Hello", "max_tokens": 1},
@@ -34,55 +33,54 @@ _MOST_REMEMBERED = 4096  # answers
 _REMEDIES = {
     401: f"Set {KEY_VARIABLE} to a key that this endpoint accepts.",
     403: f"Set {KEY_VARIABLE} to a key that may use this model.",
-    404: "Check the URL and the model's name; GET {url}/models lists those that are served. Some endpoints serve only "
-    "one of the two APIs, completions and chat.",
-    405: "Check the URL: it has to be that of an OpenAI-compatible API, such as http://localhost:8000/v1.",
-    429: "Lower `max_concurrency`, or see what the endpoint lets this key use.",
+    404: "Check the URL and the model's name. GET {url}/models lists the served models. Some endpoints serve only one "
+    "of the two APIs, completions and chat.",
+    429: "Lower `max_concurrency`, or check the limits of this key.",
 }
 _REMEDY_UNREACHABLE = "Start the server or correct the URL, then run again."
 _REMEDY_TIMEOUT = "Raise `timeout`, or lower `max_concurrency`."
 _REMEDY_SERVER = "See the log of the server, then run again."
-_REMEDY_REFUSED = "Check the model's name, and whether the endpoint knows all fields of the request."
-_REMEDY_ANSWER = "Check that the URL is that of an OpenAI-compatible API, such as http://localhost:8000/v1."
+_REMEDY_REFUSED = "Check the model's name, and that the endpoint accepts all fields of the request."
+_REMEDY_ANSWER = "Check that the URL belongs to an OpenAI-compatible API, such as http://localhost:8000/v1."
 
 
 class EndpointError(RuntimeError):
-    """The endpoint cannot be used: it is unreachable, refuses everything, fails, or its answers cannot be read."""
+    """The endpoint is unusable: it is unreachable, refuses everything, fails, or gives unreadable answers."""
 
 
 class RefusedRequestError(EndpointError):
-    """The endpoint refused one request because of its content: too long, not valid, or filtered."""
+    """The endpoint refused one request for its content: too long, invalid or filtered."""
 
 
 class Endpoint:
     """
-    A model behind an OpenAI-compatible API: vLLM, SGLang, llama.cpp, OpenAI, ...
+    Model served by an OpenAI-compatible API, such as that of vLLM, SGLang, llama.cpp or OpenAI.
 
-    Requests are greedy: `temperature` 0, and for vLLM and SGLang, which take a repetition penalty from the model's own
-    generation configuration, none of that. Connection errors, timeouts and the statuses 408, 409, 429 and from 500 are
-    tried again, as the `openai` package does. The last answers are remembered, so that a batch that is asked again
-    without a refused request costs nothing (ours).
+    Requests are greedy: their `temperature` is 0, and vLLM and SGLang are told to ignore the repetition penalty of the
+    model's generation configuration. The `openai` package retries connection errors, timeouts and the statuses 408,
+    409, 429 and from 500. Recent answers are remembered, so repeating a batch without a refused request costs nothing.
 
     Args:
         url (`str`):
-            Such as `"http://localhost:8000"` or `"https://api.openai.com/v1"`; `/v1` is added where there is no path.
+            URL such as `"http://localhost:8000"` or `"https://api.openai.com/v1"`. `/v1` is added to a URL without a
+            path.
         model (`str`):
-            The model's name at the endpoint.
+            Name of the model at the endpoint.
         api_key (`str`, *optional*):
-            Defaults to the environment variable `OPENAI_API_KEY`, and to a placeholder where that is not set either.
+            API key. Defaults to the environment variable `OPENAI_API_KEY`, or a placeholder if that is not set.
         max_concurrency (`int`, *optional*, defaults to `32`):
-            Requests under way at the same time.
+            Maximum number of concurrent requests.
         timeout (`float`, *optional*, defaults to `600.0`):
             Seconds for one attempt of a request.
         max_retries (`int`, *optional*, defaults to `5`):
-            How often a request is tried again, after waits that double from half a second to 8 seconds.
+            Maximum number of retries of a request. Waits double from half a second to 8 seconds.
         seed (`int`, *optional*):
-            Sent with each request where it is given. Not every endpoint knows it, and greedy rollouts need none.
+            Seed of each request. Not every endpoint accepts one, and greedy rollouts do not need it.
         extra_body (mapping, *optional*):
-            Further fields of each request.
+            Additional fields of each request.
 
     Raises:
-        ValueError: The URL is not like `http://host:8000/v1`, a number is out of range or the key is not printable.
+        ValueError: The URL is not like `http://host:8000/v1`, a number is out of range, or the key is not printable.
     """
 
     def __init__(
@@ -98,11 +96,11 @@ class Endpoint:
         extra_body: Mapping[str, Any] | None = None,
     ):
         if max_concurrency < 1:
-            raise ValueError(f"`max_concurrency` is {max_concurrency}: at least 1 is needed.")
+            raise ValueError(f"`max_concurrency` is {max_concurrency}, but must be at least 1.")
         if max_retries < 0:
-            raise ValueError(f"`max_retries` is {max_retries}: at least 0 is needed.")
+            raise ValueError(f"`max_retries` is {max_retries}, but must be at least 0.")
         if not 0 < timeout < math.inf:
-            raise ValueError(f"`timeout` is {timeout}: a finite number of seconds above 0 is needed.")
+            raise ValueError(f"`timeout` is {timeout}, but must be a finite number of seconds above 0.")
         self.url = _checked_url(url)
         self.model = model
         self.max_concurrency = max_concurrency
@@ -122,23 +120,23 @@ class Endpoint:
         self, api: API, requests: Sequence[Mapping[str, Any]], extra_body: Mapping[str, Any] | None = None
     ) -> list[Answer]:
         """
-        Send requests and wait for all answers. It may be called from any thread, and in notebooks.
+        Send requests and wait for all answers. Any thread may call this method, and notebooks too.
 
         Args:
             api (`str`):
                 `"completions"` or `"chat"`.
             requests (sequence of mappings):
-                Fields of each request besides `model`, `temperature` and `seed`.
+                Fields of each request except `model`, `temperature` and `seed`.
             extra_body (mapping, *optional*):
-                Fields that the `openai` package does not know; the endpoint's own go before them.
+                Fields that the `openai` package does not know. The endpoint's `extra_body` takes precedence.
 
         Returns:
-            `list[Answer]`: in the order of the requests.
+            `list[Answer]`: answers in the order of the requests.
 
         Raises:
-            [`RefusedRequestError`]: if some requests were refused, when all others have been answered.
-            [`EndpointError`]: if the endpoint cannot be used. To find out, one that has only refused so far is asked
-                something short.
+            [`RefusedRequestError`]: Some requests were refused, and all others were answered.
+            [`EndpointError`]: The endpoint is unusable. If it has refused all requests so far, a short request tests
+                it.
         """
         outcomes = _run(self._ask_all(api, requests, {**(extra_body or {}), **self.extra_body}))
         refused = [outcome for outcome in outcomes if isinstance(outcome, RefusedRequestError)]
@@ -148,17 +146,17 @@ class Endpoint:
 
     def context_length(self, api: API) -> int | None:
         """
-        The context of the model, in tokens.
+        Look up the context length of the model.
 
         Args:
             api (`str`):
-                `"completions"` or `"chat"`, to be named in an error.
+                `"completions"` or `"chat"`, for error messages.
 
         Returns:
-            `int` or `None`: `None` where the endpoint does not tell.
+            `int` or `None`: number of tokens, `None` if the endpoint does not name it.
 
         Raises:
-            [`EndpointError`]: if the endpoint cannot be reached.
+            [`EndpointError`]: The endpoint is unreachable.
         """
 
         async def look_up() -> ServedModel:
@@ -173,7 +171,7 @@ class Endpoint:
         return AsyncOpenAI(base_url=self.url, api_key=self._key, timeout=self.timeout, max_retries=self.max_retries)
 
     async def _look_up(self, client: "AsyncOpenAI", api: API) -> ServedModel:
-        """What the endpoint says of the model, asked once."""
+        """Look up the model in the endpoint's list, once."""
         from openai import APIConnectionError, APIError
 
         if self._served is None:
@@ -212,7 +210,7 @@ class Endpoint:
     async def _check_answers(
         self, client: "AsyncOpenAI", api: API, request: Mapping[str, Any], extra_body: dict[str, Any]
     ) -> None:
-        """Raise an error if a short request like the one that was refused is refused as well."""
+        """Raise an error if a short version of a refused request is refused too."""
         outcome = await self._ask(client, api, {**request, **_SHORT_REQUESTS[api]}, extra_body)
         if isinstance(outcome, RefusedRequestError):
             raise EndpointError(f"Every request is refused: {outcome}. {_REMEDY_REFUSED}")
@@ -231,15 +229,15 @@ class Endpoint:
             )
             return read_answer(completion)
         except FilteredError:
-            return RefusedRequestError(f"{self._route(api)}: the answer was held back by a content filter.")
+            return RefusedRequestError(f"{self._route(api)}: a content filter withheld the answer.")
         except (APIError, ValueError) as error:
             failure = self._failure(api, error)
             if isinstance(failure, RefusedRequestError):
                 return failure
-            raise failure from None  # the key may stand in what the server answered
+            raise failure from None  # the server's answer may contain the key
 
     def _failure(self, api: API, error: "APIError | ValueError") -> EndpointError:
-        """What a failed request means, in words that hold no key."""
+        """Explain a failed request without showing the key."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         route, reason = self._route(api), self._in_short(str(error))
@@ -262,7 +260,7 @@ class Endpoint:
         return f"{self.url}{_ROUTES[api]} (model {self.model!r})"
 
     def _in_short(self, text: str) -> str:
-        """One printable line of at most 300 characters, without the key: what servers send goes to messages."""
+        """Shorten a server's text to one printable line of at most 300 characters, without the key."""
         if self._key != _NO_KEY:
             text = text.replace(self._key, "***")
         line = " ".join(text.split())[:300].rstrip(".")
@@ -270,14 +268,14 @@ class Endpoint:
 
 
 def _said(body: object) -> str:
-    """What an error's body says: OpenAI's and vLLM's form, FastAPI's, or the body."""
+    """Return the message in an error's body, in the form of OpenAI and vLLM or of FastAPI, or the whole body."""
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
     return "" if body is None else str(body)
 
 
 def _run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end, in a thread where this one has an event loop at work (notebooks)."""
+    """Run a coroutine, in another thread if this one has a running event loop, as in notebooks."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -287,8 +285,8 @@ def _run(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _checked_url(url: str) -> str:
-    """The URL of the API, without a trailing route."""
-    shown = url.rpartition("@")[2].partition("?")[0]  # a secret may stand before or behind it
+    """Check the URL and return it without a trailing route."""
+    shown = url.rpartition("@")[2].partition("?")[0]  # the rest may contain a secret
     try:
         parts = urlsplit(url)
         is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -296,8 +294,8 @@ def _checked_url(url: str) -> str:
         is_usable = False
     if not is_usable or "@" in url or "?" in url or "#" in url or not url.isprintable() or " " in url:
         raise ValueError(
-            f"The URL of the endpoint is {shown!r}: it has to be like 'http://localhost:8000/v1'; the key goes to "
-            f"{KEY_VARIABLE}."
+            f"The URL of the endpoint is {shown!r}, but must be like 'http://localhost:8000/v1'. Set "
+            f"{KEY_VARIABLE} to the key."
         )
     url = url.rstrip("/")
     for route in (_ROUTES["chat"], _ROUTES["completions"]):
@@ -309,6 +307,6 @@ def _checked_key(key: str | None) -> str:
     key = (key or "").strip() or _NO_KEY
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise ValueError(
-            f"The API key ({KEY_VARIABLE}) has characters that no HTTP header can hold: use printable ASCII."
+            f"The API key ({KEY_VARIABLE}) has characters that HTTP headers cannot contain. Use printable ASCII."
         )
     return key

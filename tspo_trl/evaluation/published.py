@@ -1,14 +1,13 @@
-"""Exact match that others published on the seven evaluation sets, for orientation.
+"""Published exact match on the seven evaluation sets, for orientation.
 
-Search set-ups, corpora, training data and question sets differ between these rows and from ours. None was measured
-with this code.
+Search set-ups, corpora, training data and question sets differ between these results. This code measured none of them.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from .scores import DATASETS
+from ..data.benchmarks import BENCHMARKS
 
 NOTE = (
     "Published elsewhere, under other set-ups and with other training data, and not measured with this code. For "
@@ -25,11 +24,11 @@ class PublishedResult:
         name (`str`):
             Method and model.
         source (`str`):
-            Where it was published.
+            Publication.
         exact_match (`tuple[float, ...]`):
-            Exact match on the seven sets, in the order of [`~tspo_trl.evaluation.scores.DATASETS`].
+            Exact match on the seven sets, in the order of [`~tspo_trl.data.BENCHMARKS`].
         average (`float`):
-            Average over the seven as published.
+            Published average over the seven sets.
     """
 
     name: str
@@ -75,26 +74,26 @@ PUBLISHED = (
 
 def published_rows(evaluated: Collection[str]) -> list[dict[str, Any]]:
     """
-    The published results on datasets that were evaluated.
+    Return the published results on the evaluated datasets.
 
     Args:
         evaluated (collection of `str`):
-            Names of datasets.
+            Names of the evaluated datasets.
 
     Returns:
-        `list[dict]`: each with `name`, `source`, `exact_match` by dataset, and `average`, the published average over
-        the seven sets, `None` unless all seven were evaluated; empty where none of the seven was.
+        `list[dict]`: results with `name`, `source`, `exact_match` by dataset, and `average`. The average is over the
+        seven sets, and `None` unless all seven were evaluated. The list is empty if none of the seven was evaluated.
     """
-    shown = [name for name in DATASETS if name in evaluated]
+    shown = [name for name in BENCHMARKS if name in evaluated]
     if not shown:
         return []
-    is_complete = len(shown) == len(DATASETS)
+    is_complete = len(shown) == len(BENCHMARKS)
     return [
         {
             "name": result.name,
             "source": result.source,
             "exact_match": {
-                name: value for name, value in zip(DATASETS, result.exact_match, strict=True) if name in shown
+                name: value for name, value in zip(BENCHMARKS, result.exact_match, strict=True) if name in shown
             },
             "average": result.average if is_complete else None,
         }

@@ -14,17 +14,17 @@ def load_question_files(paths: Sequence[str | os.PathLike], *, limit: int | None
 
     Args:
         paths (sequence of `str` or `os.PathLike`):
-            At least one, see [`~tspo_trl.data.questions.load_questions`].
+            One or more files, see [`~tspo_trl.data.load_questions`].
         limit (`int`, *optional*):
-            Only the first `limit` questions of each file.
+            Maximum number of questions of each file.
 
     Returns:
         [`~datasets.Dataset`]: columns `id`, `question`, `golden_answers`, `data_source`, and `prompt` if every file
         has it.
 
     Raises:
-        ValueError: `limit` is less than 1, or only some files bring their own prompts; and as [`load_questions`].
-        FileNotFoundError: There is no such file.
+        ValueError: `limit` is less than 1, only some files have prompts, or a file is malformed.
+        FileNotFoundError: A file does not exist.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"`limit` must be at least 1, got {limit}.")
@@ -33,7 +33,7 @@ def load_question_files(paths: Sequence[str | os.PathLike], *, limit: int | None
     if 0 < len(without_prompt) < len(files):
         raise ValueError(
             f"{', '.join(without_prompt)} has no `prompt` column, but other files of `data` have one. Evaluate files "
-            "that bring their own prompts apart from those that do not."
+            "with and without prompts separately."
         )
     if limit is not None:
         files = [file.select(range(min(limit, len(file)))) for file in files]

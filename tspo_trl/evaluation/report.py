@@ -1,7 +1,7 @@
-"""The report of an evaluation: one row for each dataset and for the averages over them, as JSON, Markdown and CSV.
+"""The report of an evaluation as JSON, Markdown and CSV, with a row for each dataset and each average.
 
-The same scores and settings give the same bytes, so that an evaluation that was interrupted and gone on with ends in
-the same files as one that was not. `docs/evaluation.md` documents the keys of the JSON.
+The same scores and settings give the same bytes, so an interrupted and resumed evaluation ends in the same files as an
+uninterrupted one. `docs/evaluation.md` documents the keys of the JSON.
 """
 
 import csv
@@ -15,8 +15,9 @@ import numpy as np
 
 from ..trainer.metrics import SCORES
 from .bootstrap import CONFIDENCE, RESAMPLES, SEED, Array, Estimate, estimate_all
+from .folder import write_text
 from .published import NOTE, published_rows
-from .scores import DATASETS, DatasetScores, dataset_order
+from .scores import DatasetScores, dataset_order
 from .tables import Table, interval_text, label, number_text
 
 if TYPE_CHECKING:
@@ -38,12 +39,12 @@ def make_report(
 
     Args:
         scores (mapping of `str` to [`~tspo_trl.evaluation.scores.DatasetScores`]):
-            What [`~tspo_trl.evaluation.scores.read_scores`] returned.
+            Scores by dataset from [`~tspo_trl.evaluation.scores.read_scores`].
         settings (mapping, *optional*):
-            What was evaluated, as JSON can hold it.
+            Settings of the evaluation as JSON values.
         missing (mapping of `str` to `int`, *optional*):
-            How many questions of a dataset were not answered because the search or the endpoint failed. They count in
-            no score.
+            Number of questions of each dataset without an answer because the search or the endpoint failed. They do
+            not count in any score.
         resamples (`int`, *optional*, defaults to 1000):
             Number of bootstrap resamples.
         seed (`int`, *optional*, defaults to 0):
@@ -59,7 +60,7 @@ def make_report(
     missing = missing or {}
     for name, count in missing.items():
         if count < 0:
-            raise ValueError(f"missing[{name!r}] is {count}: it has to be a number of questions, 0 or more.")
+            raise ValueError(f"missing[{name!r}] is {count}, but a number of questions must be 0 or more.")
     names = dataset_order({*scores, *(name for name, count in missing.items() if count)})
     values = {name: scores[name].values if name in scores else np.empty((0, len(SCORES))) for name in names}
     counts = {name: {"n": len(values[name]), "missing": missing.get(name, 0)} for name in names}
@@ -81,14 +82,15 @@ def make_report(
 
 def write_report(folder: str | Path, report: dict[str, Any]) -> None:
     """
-    Write `report.json`, `report.md` and `report.csv`; each appears whole or not at all, and replaces one of an earlier
-    call.
+    Write `report.json`, `report.md` and `report.csv`.
+
+    Each file appears whole or not at all, and replaces an earlier one.
 
     Args:
         folder (`str` or `Path`):
             An existing folder.
         report (`dict`):
-            What [`make_report`] returned.
+            Report from [`make_report`].
     """
     texts = {
         "report.json": json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
@@ -96,9 +98,7 @@ def write_report(folder: str | Path, report: dict[str, Any]) -> None:
         "report.csv": report_csv(report),
     }
     for name, text in texts.items():
-        unfinished = Path(folder) / f"{name}.part"
-        unfinished.write_text(text, encoding="utf-8", newline="")
-        unfinished.replace(Path(folder) / name)
+        write_text(Path(folder) / name, text)
 
 
 def print_report(console: "Console", report: dict[str, Any]) -> None:
@@ -107,9 +107,9 @@ def print_report(console: "Console", report: dict[str, Any]) -> None:
 
     Args:
         console (`rich.console.Console`):
-            Where to print.
+            Console to print on.
         report (`dict`):
-            What [`make_report`] returned.
+            Report from [`make_report`].
     """
     _score_table(report).print(console)
     for line in (_answered_line(report), _method_line(report)):
@@ -121,16 +121,7 @@ def print_report(console: "Console", report: dict[str, Any]) -> None:
 
 
 def report_markdown(report: dict[str, Any]) -> str:
-    """
-    The report in Markdown.
-
-    Args:
-        report (`dict`):
-            What [`make_report`] returned.
-
-    Returns:
-        `str`
-    """
+    """Return the report of [`make_report`] as Markdown."""
     parts = [
         "# Evaluation\n",
         _score_table(report).to_markdown(),
@@ -147,14 +138,14 @@ def report_markdown(report: dict[str, Any]) -> str:
 
 def report_csv(report: dict[str, Any]) -> str:
     """
-    The rows of this evaluation as CSV, without the published ones: mean, lower and upper end of each score.
+    Return the rows of a report as CSV, without published results.
 
     Args:
         report (`dict`):
-            What [`make_report`] returned.
+            Report from [`make_report`].
 
     Returns:
-        `str`: an empty cell stands for a value that there is not.
+        `str`: mean, lower and upper end of each score. Missing values are empty cells.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -168,28 +159,28 @@ def report_csv(report: dict[str, Any]) -> str:
 
 def table_rows(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """
-    The rows of a report's table.
+    Return the rows of a report's table.
 
     Args:
         report (`dict`):
-            What [`make_report`] or [`~tspo_trl.evaluation.compare.compare`] returned.
+            Report from [`make_report`] or [`~tspo_trl.evaluation.compare.compare`].
 
     Returns:
-        `list[tuple[str, dict]]`: name and values of each dataset, then of the averages that there are.
+        `list[tuple[str, dict]]`: name and values of each dataset, then of each average in the report.
     """
     return [*report["datasets"].items(), *((name, report[name]) for name in AVERAGES if report[name])]
 
 
 def score_values(**columns: Array) -> dict[str, dict[str, float | None]]:
     """
-    Values of every score as JSON can hold them.
+    Return the values of each score as JSON values.
 
     Args:
         **columns (`np.ndarray` of shape `(S,)`):
             One value for each score, such as `mean`.
 
     Returns:
-        `dict[str, dict]`: for each score its value of each column, `None` for NaN.
+        `dict[str, dict]`: values by score and column, `None` for NaN.
     """
     return {
         score: {
@@ -227,11 +218,11 @@ def _method_line(report: dict[str, Any]) -> str:
 
 
 def _published_table(report: dict[str, Any], *, has_sources: bool = True) -> Table:
-    names = [name for name in DATASETS if name in report["datasets"]]
-    has_average = len(names) == len(DATASETS)
-    header = ["published elsewhere", *names, *["average"] * has_average, *["source"] * has_sources]
+    results = report["published"]["rows"]
+    has_average = results[0]["average"] is not None
+    header = ["published elsewhere", *results[0]["exact_match"], *["average"] * has_average, *["source"] * has_sources]
     rows = []
-    for row in report["published"]["rows"]:
-        numbers = [row["exact_match"][name] for name in names] + [row["average"]] * has_average
+    for row in results:
+        numbers = [*row["exact_match"].values(), *[row["average"]] * has_average]
         rows.append([row["name"], *map(number_text, numbers), *[row["source"]] * has_sources])
     return Table(header, rows)

@@ -1,7 +1,7 @@
-"""An evaluation: every question is asked once, by one process of any number, however often the run is interrupted.
+"""An evaluation: each question is answered once, on any number of processes, even if the run is interrupted.
 
-Batches are fixed by the order of the questions, so neither the number of processes nor an interruption between two
-batches changes which questions are generated together.
+The order of the questions fixes the batches. Neither the number of processes nor an interruption between two batches
+changes which questions are generated together.
 """
 
 import hashlib
@@ -21,8 +21,7 @@ from ..credit import first_occurrence
 from ..trainer.metrics import score_rollout
 from ..trajectory import Trajectory, trajectory_to_dict
 from .agent import SearchAgent
-from .answers_folder import AnswersFolder, Key
-from .folder import claim_folder, only_run_in, read_json
+from .folder import Key, answered_questions, append_answers, claim_folder, mend_answers, only_run_in, read_json
 from .openai_client import RefusedRequestError
 from .processes import process_state
 from .report import make_report, write_report
@@ -44,47 +43,46 @@ def run_evaluation(
     match_boolean_answers: bool = False,
 ) -> dict[str, Any]:
     """
-    Ask the questions that have no answer yet, and write the report.
+    Answer the questions that have no answer yet, and write the report.
 
-    To be called in every process of `accelerate launch`, with the same arguments but for the agent's device. A
-    question whose search or request failed is left without an answer, and asked again by the next run.
+    Every process of `accelerate launch` calls this function with the same arguments, except for the agent's device. A
+    question with a failed search or request stays without an answer, and the next run asks it again.
 
     Args:
         questions ([`~datasets.Dataset`]):
-            Columns `id`, `question`, `golden_answers`, `data_source` and, where questions bring their own, `prompt`.
+            Columns `id`, `question`, `golden_answers`, `data_source` and, optionally, `prompt`.
         agent ([`SearchAgent`]):
-            Answers them.
+            Agent that answers the questions.
         output_dir (`Path`):
-            Folder of the evaluation. `settings.json`, `trajectories/` and the report are written to it.
+            Folder for `settings.json`, `trajectories/` and the report.
         settings (mapping):
-            What of the agent decides the answers, as JSON can hold it.
+            Settings of the agent that affect its answers, as JSON values.
         batch_size (`int`, *optional*, defaults to `64`):
-            Questions whose rollouts advance together.
+            Number of rollouts that advance together.
         match (`str`, *optional*, defaults to `"token"`):
-            How gold answers are looked for in evidence, see [`~tspo_trl.answers.contains_answer`].
+            Rule for gold answers in evidence, see [`~tspo_trl.answers.contains_answer`].
         match_boolean_answers (`bool`, *optional*, defaults to `False`):
-            Whether yes and no in a passage are evidence.
+            If `True`, yes and no in a passage are evidence.
 
     Returns:
-        `dict`: what stands in `report.json`.
+        `dict`: content of `report.json`.
 
     Raises:
-        FileExistsError: The folder holds something else, an evaluation with other settings or questions, or one that
-            another run is writing.
+        FileExistsError: The folder contains something else or an evaluation with other settings or questions, or
+            another run is writing to it.
         ValueError: Two questions have the same `data_source` and `id`, or `batch_size` is less than 1.
     """
     check_evaluation(questions, batch_size)
     settings = evaluation_settings(questions, settings, match, match_boolean_answers)
     state = process_state()
-    answers = AnswersFolder(output_dir / "trajectories")
     if state.is_main_process:
         claim_folder(output_dir, settings, "evaluation")
     with only_run_in(output_dir) if state.is_main_process else nullcontext():
         if state.is_main_process:
-            answers.mend()
+            mend_answers(output_dir)
         state.wait_for_everyone()
-        answered = answers.answered()
-        state.wait_for_everyone()  # nobody writes while others read
+        answered = answered_questions(output_dir)
+        state.wait_for_everyone()  # no process writes while another reads
 
         batches = list(_open_batches(questions, answered, batch_size))
         own_batches = batches[state.process_index :: state.num_processes]
@@ -95,7 +93,7 @@ def run_evaluation(
                 for row, trajectory in zip(rows, _answer(agent, rows), strict=True)
                 if trajectory is not None and trajectory.end_reason != "search_failed"
             ]
-            answers.append(state.process_index, records)
+            append_answers(output_dir, state.process_index, records)
 
         state.wait_for_everyone()
         if state.is_main_process:
@@ -105,52 +103,35 @@ def run_evaluation(
 
 
 def check_evaluation(questions: Dataset, batch_size: int) -> None:
-    """
-    Check what can be checked before a model is loaded.
-
-    Args:
-        questions ([`~datasets.Dataset`]):
-            As for [`run_evaluation`].
-        batch_size (`int`):
-            As for [`run_evaluation`].
-
-    Raises:
-        ValueError: Two questions have the same `data_source` and `id`, or `batch_size` is less than 1.
-    """
+    """Check the arguments of [`run_evaluation`] before a model is loaded, and raise its `ValueError`."""
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     for (source, id), count in Counter(_keys(questions)).items():
         if count > 1:
             raise ValueError(
-                f"{count} questions have the `data_source` {source!r} and the `id` {id!r}. Give each its own `id`, or "
-                "the files their own `data_source`."
+                f"{count} questions have the `data_source` {source!r} and the `id` {id!r}. Give each question a "
+                "different `id`, or each file a different `data_source`."
             )
 
 
 def evaluation_settings(
     questions: Dataset, settings: Mapping[str, Any], match: Match = "token", match_boolean_answers: bool = False
 ) -> dict[str, Any]:
-    """
-    What [`run_evaluation`], with the same arguments, writes to `settings.json`: all that decides the answers and their
-    scores.
-
-    Returns:
-        `dict`: `settings`, how gold answers are looked for, and which questions are asked.
-    """
+    """Return the settings that [`run_evaluation`] writes to `settings.json`: all that affects answers and scores."""
     matching = {"match": match, "match_boolean_answers": match_boolean_answers}
     return {**settings, **matching, "questions": fingerprint(questions)}
 
 
 def fingerprint(questions: Iterable[Row]) -> dict[str, str]:
     """
-    Which questions are asked, for each data source.
+    Identify the questions of each data source.
 
     Args:
         questions (iterable of mappings):
             The questions.
 
     Returns:
-        `dict[str, str]`: number of questions and a SHA-256 digest of all that is asked and accepted.
+        `dict[str, str]`: number of questions and SHA-256 digest of questions, prompts and gold answers.
     """
     digests: dict[str, Any] = {}
     counts = Counter[str]()
@@ -167,7 +148,7 @@ def _keys(questions: Dataset) -> list[Key]:
 
 
 def _open_batches(questions: Dataset, answered: set[Key], batch_size: int) -> Iterator[list[int]]:
-    """The positions of what has no answer in each batch, but for batches that are answered."""
+    """Yield the positions of unanswered questions in each batch, and skip answered batches."""
     keys = _keys(questions)
     for start in range(0, len(keys), batch_size):
         positions = range(start, min(start + batch_size, len(keys)))
@@ -183,7 +164,7 @@ def _write_report(output_dir: Path, questions: Dataset) -> None:
 
 
 def _answer(agent: SearchAgent, rows: Sequence[Row]) -> list[Trajectory | None]:
-    """The rollouts of a batch; `None` for a question that the endpoint refuses, which is found by halving."""
+    """Return the rollouts of a batch. Halving finds the questions that the endpoint refuses, which get `None`."""
     try:
         return agent.answer(rows)
     except RefusedRequestError as error:
@@ -195,7 +176,7 @@ def _answer(agent: SearchAgent, rows: Sequence[Row]) -> list[Trajectory | None]:
 
 
 def _record(row: Row, trajectory: Trajectory, match: Match, match_boolean_answers: bool) -> dict[str, Any]:
-    """A line of a trajectory file."""
+    """Make a line of a trajectory file."""
     golds = row["golden_answers"]
     hit = first_occurrence(trajectory.evidence, golds, match=match, match_boolean_answers=match_boolean_answers)
     scores = score_rollout(trajectory, golds, hit)

@@ -1,12 +1,11 @@
 """The scores of an evaluation, read from its trajectory files.
 
-Of each line only the id, the scores, and a digest of question and gold answers stay in memory. The questions of a
-dataset are put in the order of their ids, so that the same answers give the same report however the files are cut.
+Only the id, the scores and a digest of question and gold answers of each line stay in memory. Questions of a dataset
+are sorted by id, so the report does not depend on the order of lines and files.
 """
 
 import hashlib
 import json
-import logging
 import math
 import os
 from collections.abc import Iterable
@@ -17,14 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.benchmarks import BENCHMARKS
 from ..trainer.metrics import SCORES
 from ..trajectory import numbered_json_lines
-from .folder import SETTINGS_NAME, read_json
-
-logger = logging.getLogger(__name__)
-
-DATASETS = ("nq", "triviaqa", "popqa", "hotpotqa", "2wikimultihopqa", "musique", "bamboogle")
-"""The seven evaluation sets of the field, in the order of its tables."""
+from .folder import ANSWERS_NAME, SETTINGS_NAME, answer_files, read_json
 
 _KEYS = ("data_source", "id", "question", "golden_answers", *SCORES)
 
@@ -40,9 +35,9 @@ class DatasetScores:
         ids (`list[str]`):
             Ids of N questions, sorted.
         digests (`np.ndarray` of shape `(N,)`, uint64):
-            What tells whether two questions of one id are the same: a hash of question and gold answers.
+            Hash of the question and gold answers of each id.
         values (`np.ndarray` of shape `(N, S)`, float64):
-            The scores, in the order of [`~tspo_trl.trainer.metrics.SCORES`].
+            Scores in the order of [`~tspo_trl.trainer.metrics.SCORES`].
     """
 
     ids: list[str]
@@ -57,19 +52,18 @@ def read_scores(path: str | os.PathLike) -> dict[str, DatasetScores]:
     """
     Read the scores of an evaluation.
 
-    A last line without its newline that is not valid JSON was being written when the run was killed: it is passed over
-    with a warning.
+    A killed run may leave an incomplete last line. It is skipped with a warning.
 
     Args:
         path (`str` or `os.PathLike`):
             Folder of an evaluation, or one trajectory file.
 
     Returns:
-        `dict[str, DatasetScores]`: by dataset, in the order of the field's tables, others after them by name.
+        `dict[str, DatasetScores]`: scores by dataset, in the order of [`dataset_order`].
 
     Raises:
-        FileNotFoundError: There is nothing at `path`.
-        ValueError: A file is no trajectory file of an evaluation, or a question stands twice.
+        FileNotFoundError: `path` does not exist.
+        ValueError: A file is not a trajectory file of an evaluation, or a question occurs twice.
     """
     files: dict[tuple[str, str], Path] = {}
     rows: dict[str, list[_Row]] = {}
@@ -79,8 +73,8 @@ def read_scores(path: str | os.PathLike) -> dict[str, DatasetScores]:
             name, id = str(record["data_source"]), str(record["id"])
             if (name, id) in files:
                 raise ValueError(
-                    f"Question {id!r} of {name} stands in {files[name, id]} and again in {file}, line {number}: "
-                    "remove one of the two lines."
+                    f"Question {id!r} of {name} is in {files[name, id]} and again in {file}, line {number}. Remove "
+                    "one of the two lines."
                 )
             files[name, id] = file
             scores = [float(record[score]) for score in SCORES]
@@ -90,14 +84,14 @@ def read_scores(path: str | os.PathLike) -> dict[str, DatasetScores]:
 
 def read_settings(path: str | os.PathLike) -> dict[str, Any] | None:
     """
-    The settings that an evaluation was made with.
+    Read the settings of an evaluation.
 
     Args:
         path (`str` or `os.PathLike`):
             Folder of an evaluation, or one trajectory file.
 
     Returns:
-        `dict` or `None`: `None` where they are not known, as for a file.
+        `dict` or `None`: the settings, `None` for a file or a folder without settings.
     """
     settings = Path(path) / SETTINGS_NAME
     return read_json(settings) if settings.is_file() else None
@@ -105,16 +99,16 @@ def read_settings(path: str | os.PathLike) -> dict[str, Any] | None:
 
 def dataset_order(names: Iterable[str]) -> list[str]:
     """
-    Names of datasets in the order of a table.
+    Sort names of datasets for a table.
 
     Args:
         names (iterable of `str`):
-            The names, each once.
+            Distinct names.
 
     Returns:
-        `list[str]`: the seven sets of the field first, in the field's order, then the others by name.
+        `list[str]`: the sets of [`~tspo_trl.data.BENCHMARKS`] in their order, then the others by name.
     """
-    rank = {name: position for position, name in enumerate(DATASETS)}
+    rank = {name: position for position, name in enumerate(BENCHMARKS)}
     return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))
 
 
@@ -123,18 +117,18 @@ def _trajectory_files(path: Path) -> list[Path]:
         return [path]
     if not path.exists():
         raise FileNotFoundError(f"There is no evaluation at {path}. Pass its folder or a trajectory file.")
-    if not (path / "trajectories").is_dir():
+    if not (path / ANSWERS_NAME).is_dir():
         raise ValueError(
-            f"{path} is no evaluation: it has no folder `trajectories`. Make one with `tspo-trl evaluate`."
+            f"{path} is not an evaluation: it has no folder `{ANSWERS_NAME}`. Make one with `tspo-trl evaluate`."
         )
-    return sorted((path / "trajectories").glob("*.jsonl"))
+    return answer_files(path)
 
 
 def _check_record(record: dict[str, Any], place: str) -> None:
     if missing := [key for key in _KEYS if key not in record]:
         raise ValueError(
-            f"{place} is no line of an evaluation: it has no {', '.join(missing)}. Pass what "
-            "`tspo-trl evaluate` wrote."
+            f"{place} is not a line of an evaluation: it has no {', '.join(missing)}. Pass the output of "
+            "`tspo-trl evaluate`."
         )
     for score in SCORES:
         value = record[score]
@@ -143,7 +137,7 @@ def _check_record(record: dict[str, Any], place: str) -> None:
 
 
 def _digest(record: dict[str, Any]) -> int:
-    """The order of gold answers does not count."""
+    """Hash question and gold answers; the order of the gold answers does not count."""
     text = json.dumps([record["question"], sorted(map(str, record["golden_answers"]))])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 

@@ -1,4 +1,4 @@
-"""Tables of text, as Markdown and on a console."""
+"""Tables of text in Markdown and on a console."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MISSING_VALUE = "-"
-_ANY_WIDTH = 10_000  # columns that no table has
+_ANY_WIDTH = 10_000  # characters, more than any table needs
 
 
 @dataclass(frozen=True)
@@ -20,25 +20,25 @@ class Table:
         header (sequence of `str`):
             Names of the columns.
         rows (sequence of sequences of `str`):
-            Cells, as many in each row as there are columns. A newline breaks a cell on a console only.
+            Cells, one for each column. A newline in a cell breaks the line on a console only.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def to_markdown(self) -> str:
-        """The table in Markdown, with a newline at its end."""
+        """Return the table in Markdown, with a newline at the end."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         cells = ([cell.replace("\n", " ").replace("|", "\\|") for cell in line] for line in lines)
         return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
     def print(self, console: "Console") -> None:
         """
-        Print the table, each column as wide as its cells: a pipe and a narrow terminal lose nothing.
+        Print the table. Columns are as wide as their cells, so narrow terminals and pipes lose nothing.
 
         Args:
             console (`rich.console.Console`):
-                Where to print.
+                Console to print on.
         """
         from rich.box import SIMPLE_HEAD
         from rich.measure import Measurement
@@ -55,20 +55,20 @@ class Table:
 
 
 def number_text(value: float | None) -> str:
-    """A number with three decimals, a dash for `None`."""
+    """Format a number with three decimals, `None` as a dash."""
     return MISSING_VALUE if value is None else f"{value:z.3f}"
 
 
 def p_value_text(value: float | None) -> str:
-    """A p-value with three decimals, which never says 0; a dash for `None`."""
+    """Format a p-value with three decimals, a small one as `<0.001` and `None` as a dash."""
     return "<0.001" if value is not None and value < 0.001 else number_text(value)
 
 
 def interval_text(low: float | None, high: float | None) -> str:
-    """An interval as `[low, high]`; empty where it is `None`."""
+    """Format an interval as `[low, high]`, `None` as an empty text."""
     return "" if low is None or high is None else f"[{low:z.3f}, {high:z.3f}]"
 
 
 def label(name: str) -> str:
-    """A key of a report as words: `exact_match` is `exact match`."""
+    """Return a key of a report as words: `exact_match` becomes `exact match`."""
     return name.replace("_", " ")

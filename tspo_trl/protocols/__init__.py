@@ -1,1 +1,1 @@
-"""Protocols: how the model and the search engine talk to each other."""
+"""Protocols: how the model and the search engine exchange text."""

@@ -1,9 +1,4 @@
-"""How the model and the search speak to each other.
-
-A [`SearchProtocol`] only makes and reads text; it knows no model. [`TagProtocol`] is Search-R1's: its prompt, its
-tags, its feedback and its answer to an invalid action, byte for byte, so that models trained there run here and the
-other way round.
-"""
+"""Interface of a protocol: how the model and the search engine exchange text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +9,7 @@ from .passages import Passage
 
 
 class Call(NamedTuple):
-    """One call of the search: its `query`, or, where it has none, the `error` that answers it."""
+    """A call of the search: either its `query`, or the `error` that answers a call without a usable query."""
 
     query: str | None
     error: str | None = None
@@ -22,15 +17,15 @@ class Call(NamedTuple):
 
 class ParsedAction(NamedTuple):
     """
-    What a turn asks for.
+    Action that a turn requests.
 
     Args:
         action (`str`, *optional*):
-            `"search"`, `"answer"`, or `None` where the turn holds neither.
+            `"search"`, `"answer"`, or `None` if the turn contains neither.
         content (`str`, *optional*):
-            The text of an answer, or the query of a search (several: one a line).
+            Text of an answer, or query of a search. Several queries are separated by line breaks.
         calls (`tuple[Call, ...]`):
-            The calls of the search, in order, those that cannot be answered with passages among them.
+            Calls of the search, in order, including those that get an error.
     """
 
     action: Action | None
@@ -39,24 +34,24 @@ class ParsedAction(NamedTuple):
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """The queries of the calls that have one."""
+        """Queries of the calls that have one."""
         return tuple(call.query for call in self.calls if call.query is not None)
 
 
 @dataclass(frozen=True)
 class Feedback:
     """
-    A feedback in three parts, so that it can be cut without losing its closing tag.
+    Feedback in three parts, so that truncation keeps its closing tag.
 
     Args:
         opening (`str`):
             Text before the body.
         body (`str`):
-            What may be cut on the right.
+            Text that may be truncated on the right.
         closing (`str`):
             Text after the body.
         retrieved (`bool`):
-            Whether the search returned the body, so that it counts as evidence.
+            Whether the search returned the body. Only then does it count as evidence.
     """
 
     opening: str
@@ -66,23 +61,23 @@ class Feedback:
 
     @property
     def text(self) -> str:
-        """The whole feedback."""
+        """The three parts in one string."""
         return self.opening + self.body + self.closing
 
 
 class SearchProtocol(Protocol):
     """
-    What the turn loop and the trainer ask of a protocol.
+    Interface that the rollout loop and the trainer need. It reads and writes text and knows no model.
 
     Attributes:
         stop_strings (`tuple[str, ...]`):
-            Strings that end a turn; an end-of-sequence token always does.
+            Strings that end a turn. An end-of-sequence token always does.
         turn_ending (`str`):
-            What must stand between a turn and its feedback; it is put there where the model did not write it.
+            Text between a turn and its feedback. It is added if the model did not write it.
         tools (`list`, *optional*):
             Tools that the chat template shows in the prompt.
         chat_template (`str`, *optional*):
-            Template of the prompt, `None` for the tokenizer's own.
+            Template of the prompt. `None` selects the tokenizer's.
     """
 
     stop_strings: tuple[str, ...]
@@ -91,17 +86,17 @@ class SearchProtocol(Protocol):
     chat_template: str | None
 
     def prompt(self, question: str) -> str | list[dict[str, str]]:
-        """The prompt that asks a question: the text of a user message, or messages."""
+        """Return the prompt for a question: the text of a user message, or messages."""
         ...
 
     def parse(self, text: str, *, is_complete: bool = True) -> ParsedAction:
-        """Read what a turn asks for; `is_complete` is `False` where the turn was cut by its budget."""
+        """Read the action that a turn requests. `is_complete` is `False` if the length limit cut the turn."""
         ...
 
     def feedback(self, action: ParsedAction, found: Mapping[str, Sequence[Passage]]) -> list[Feedback]:
-        """The parts of the feedback to a turn, in order, given the passages found for each of its queries."""
+        """Return the parts of the feedback, in order, given the passages found for each query of the turn."""
         ...
 
     def messages(self, trajectory: Trajectory) -> list[dict[str, Any]]:
-        """A rollout as the messages that reward functions and logs read."""
+        """Convert a rollout to the messages that reward functions and logs read."""
         ...

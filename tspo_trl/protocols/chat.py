@@ -1,7 +1,6 @@
-"""Search through the tool calls of the model's own chat template.
+"""Search as tool calls in the model's own chat template, for instruct models.
 
-[`ChatToolProtocol`] is to instruct models what [`~tspo_trl.protocols.tags.TagProtocol`] is to base models. How a tool is
-shown, called and answered is the template's; what the template and the method leave open is marked (ours).
+The template determines how a tool is shown, called and answered.
 """
 
 import re
@@ -15,14 +14,14 @@ from .base import Call, Feedback, ParsedAction
 from .chat_format import ChatFormat
 from .passages import Passage, passages_text
 
-# (ours) Search-R1's wording. In the user message, not the system message, because a template has its own of that.
+# After Search-R1's prompt. It goes to the user message, because a template may write its own system message.
 INSTRUCTIONS = (
     "Answer the given question. If you find you lack some knowledge, you can search for it with the tool `{tool}`. "
     "You can search as many times as you want, and call the tool several times in one message. If you find no further "
     "knowledge needed, provide the answer inside <answer> and </answer>, without detailed illustrations. For example, "
     "<answer> Beijing </answer>."
 )
-# (ours) The answer to an empty message, or to one that was cut.
+# Reply to an empty message, or to one that the length limit cut.
 _HINT = (
     "Your last message held neither a tool call nor an answer. To search, call the tool `{tool}`. "
     "To give the final answer, put it between <answer> and </answer>."
@@ -39,15 +38,14 @@ class ChatToolProtocol:
     """
     Search as a tool of the chat template, for instruct models (Qwen2.5, Qwen3, Llama 3.1, ...).
 
-    The model calls the tool in the format of its template, once or several times in a turn, and reads one tool message
-    for each call, token for token as in TRL's own tool loop. A message without a call is the answer (as in TRL); where
-    it holds `<answer> ... </answer>`, what stands inside (ours). A call that is malformed, names another tool or has
-    other arguments is answered with an error message, which is no evidence; the other calls of the turn are searched
-    (ours).
+    The model calls the tool in the format of its template, once or several times per turn. It reads one tool message
+    per call, token for token as in TRL's own tool loop. A call that is malformed, names another tool or has other
+    arguments gets an error message, which is no evidence. The other calls of the turn are searched. A message without
+    a call is the answer, as in TRL. If it contains `<answer> ... </answer>`, only the text inside is the answer.
 
-    Works with the templates that TRL can parse and that end a turn with the tokenizer's end-of-sequence token:
-    Qwen2.5, Qwen3, Qwen3.5 and later, Llama 3.1 and 3.2, LFM2, Nemotron 3. Those of GLM-4, gpt-oss and Gemma 4, where
-    a call ends with another token, are refused.
+    The protocol works with templates that TRL can parse and that end a turn with the tokenizer's end-of-sequence
+    token: Qwen2.5, Qwen3, Qwen3.5 and later, Llama 3.1 and 3.2, LFM2, Nemotron 3. It refuses those of GLM-4, gpt-oss
+    and Gemma 4, in which a call ends with another token.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
@@ -55,21 +53,21 @@ class ChatToolProtocol:
         tool_name (`str`, *optional*, defaults to `"search"`):
             Name of the tool.
         instructions (`str`, *optional*):
-            What stands before the question in the user message; `{tool}` is replaced by the tool's name. Exact match
-            needs them to ask for `<answer>` and `</answer>`: without the tags the whole message is the answer.
+            Text before the question in the user message. `{tool}` is replaced by the tool's name. The instructions
+            should ask for `<answer>` and `</answer>`: without these tags, exact match compares the whole message.
         chat_template_kwargs (`dict`, *optional*):
-            Further variables of the template, such as `enable_thinking`; the same as in [`~trl.GRPOConfig`].
+            Further variables of the template, such as `enable_thinking`. Must equal those of [`~trl.GRPOConfig`].
 
     Raises:
-        ValueError: The tokenizer has no chat template or no end-of-sequence token; the template shows no tool calls,
-            cannot be parsed, changes earlier messages when later ones follow, or ends its turns otherwise; or
-            `tool_name` is not a word.
+        `ValueError`: If the tokenizer has no chat template or no end-of-sequence token, if the template shows no tool
+            calls, cannot be parsed, changes earlier messages when later ones follow or ends its turns with another
+            token, or if `tool_name` is not a word.
 
     Example:
 
     ```python
     >>> from transformers import AutoTokenizer
-    >>> from tspo_trl.protocols.chat import ChatToolProtocol
+    >>> from tspo_trl import ChatToolProtocol
 
     >>> protocol = ChatToolProtocol(AutoTokenizer.from_pretrained("Qwen/Qwen2.5-3B-Instruct"))
     >>> protocol.parse('<tool_call>\\n{"name": "search", "arguments": {"query": "capital of France"}}\\n</tool_call>')
@@ -99,11 +97,11 @@ class ChatToolProtocol:
 
     def prompt(self, question: str) -> list[dict[str, str]]:
         """
-        The messages that ask a question; the chat template shows the tool with them (`tools`).
+        Return the message that asks a question. The chat template adds the tool (`tools`).
 
         Args:
             question (`str`):
-                The question; a question mark is added where it has none.
+                Question. A question mark is added if it has none.
 
         Returns:
             `list[dict[str, str]]`: one user message.
@@ -114,26 +112,26 @@ class ChatToolProtocol:
 
     def parse(self, text: str, *, is_complete: bool = True) -> ParsedAction:
         """
-        Read the calls or the answer from what the model wrote in one turn.
+        Read the calls or the answer from the text of one turn.
 
-        Calls win over an answer in the same turn (as in TRL's tool loop). Reasoning is never an answer. Of several
-        answers the first counts, as in [`~tspo_trl.protocols.tags.TagProtocol`]; in a turn that was cut only one between
-        complete tags (ours).
+        If a turn contains both, the calls count, as in TRL's tool loop. Reasoning is never an answer. Of several
+        answers the first counts, as in [`~tspo_trl.protocols.tags.TagProtocol`]. If the length limit cut the turn,
+        only text between complete tags is an answer.
 
         Args:
             text (`str`):
-                The turn's own text, special tokens kept, without the end-of-sequence token.
+                Text of the turn, with special tokens, without the end-of-sequence token.
             is_complete (`bool`, *optional*, defaults to `True`):
-                Whether the turn ended by itself, and was not cut by its budget.
+                `False` if the length limit cut the turn.
 
         Returns:
-            [`~tspo_trl.protocols.base.ParsedAction`]
+            [`ParsedAction`]
         """
         return self._action(self._format.read(text), is_complete)
 
     def _action(self, message: dict[str, Any], is_complete: bool) -> ParsedAction:
         calls = [self._read_call(call) for call in message.get("tool_calls", [])]
-        # What begins like a call and is none in the parser's eyes.
+        # Text that begins like a call, but that the parser does not read as one.
         calls += [Call(None, _UNREADABLE)] * message["content"].count(self._format.call_marker)
         if calls:
             queries = [call.query for call in calls if call.query is not None]
@@ -148,18 +146,18 @@ class ChatToolProtocol:
 
     def feedback(self, action: ParsedAction, found: Mapping[str, Sequence[Passage]]) -> list[Feedback]:
         """
-        What the model reads after a turn that did not answer.
+        Return the feedback to a turn that did not answer.
 
         Args:
-            action ([`~tspo_trl.protocols.base.ParsedAction`]):
-                What the turn asked for.
+            action ([`ParsedAction`]):
+                Action of the turn.
             found (mapping from `str` to sequences of [`~tspo_trl.search.Passage`]):
-                The passages of each query, best first.
+                Passages of each query, best first.
 
         Returns:
-            `list[Feedback]`: a tool message for each call, empty where the search found nothing (as in
-            [`~tspo_trl.protocols.tags.TagProtocol`]); or a user message with a hint where there is no call. Their texts, one
-            after the other, are what the template writes from the end of the turn to the beginning of the next.
+            `list[Feedback]`:
+                One tool message per call, empty if the search found nothing. Without a call, a user message with a
+                hint. The joined texts are what the template writes from the end of the turn to the start of the next.
         """
         if not action.calls:
             opening, closing = self._format.hint_frame
@@ -167,26 +165,26 @@ class ChatToolProtocol:
         opening, *closings = self._format.tool_frame(len(action.calls))
         parts = []
         for call, closing in zip(action.calls, closings, strict=True):
-            body = call.error or "" if call.query is None else passages_text(found[call.query])
+            body = (call.error or "") if call.query is None else passages_text(found[call.query])
             parts.append(Feedback(opening, self._format.body(body), closing, retrieved=call.query is not None))
             opening = ""
         return parts
 
     def messages(self, trajectory: Trajectory) -> list[dict[str, Any]]:
         """
-        A rollout as the messages that reward functions and logs read.
+        Convert a rollout to the messages that reward functions and logs read, as in TRL's own tool loop.
 
         Args:
-            trajectory ([`~tspo_trl.trajectory.Trajectory`]):
-                The rollout.
+            trajectory ([`Trajectory`]):
+                Rollout.
 
         Returns:
-            `list[dict]`: as in TRL's own tool loop, `assistant` messages, with `tool_calls` where every call of the
-            turn is sound and as plain text where one is not, and a `tool` message for each call; a hint is a `user`
-            message.
+            `list[dict]`:
+                `assistant` messages, with `tool_calls` if every call of the turn is valid and as plain text otherwise.
+                One `tool` message per call. A hint is a `user` message.
 
         Raises:
-            ValueError: A feedback was written by another protocol or template.
+            `ValueError`: If another protocol or template wrote a feedback.
         """
         messages: list[dict[str, Any]] = []
         for turn in trajectory.turns:
@@ -204,7 +202,7 @@ class ChatToolProtocol:
         pattern = re.compile("(.*?)".join(map(re.escape, frame)), re.DOTALL)
         bodies = pattern.fullmatch(feedback.removeprefix(self.turn_ending))
         if bodies is None:
-            raise ValueError(f"The feedback {feedback!r} is not one to {num_calls} calls in this chat template.")
+            raise ValueError(f"The feedback {feedback!r} does not answer {num_calls} calls in this chat template.")
         sender = {"role": "tool", "name": self.tool_name} if num_calls else {"role": "user"}
         return [{**sender, "content": body} for body in bodies.groups()]
 
@@ -217,7 +215,7 @@ class ChatToolProtocol:
             return Call(None, _UNKNOWN_TOOL.format(name=name, tool=self.tool_name))
         arguments = function.get("arguments")
         query = arguments.get("query") if isinstance(arguments, dict) and len(arguments) == 1 else None
-        # JSON can hold half a character ("\ud800"), which no search and no file can take.
+        # JSON may contain half of a surrogate pair ("\ud800"), which cannot be encoded as UTF-8.
         if not isinstance(query, str) or not query.strip() or _SURROGATE.search(query):
             return Call(None, _WRONG_ARGUMENTS.format(tool=self.tool_name))
         return Call(query.strip())

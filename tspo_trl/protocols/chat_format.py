@@ -1,7 +1,7 @@
-"""What a chat template writes around messages, and how a turn in it is read.
+"""Reads turns and frames feedback in a tokenizer's chat template.
 
-Everything is learned from the template itself, by rendering messages with known contents, and from TRL's response
-templates: nothing here is written for one model.
+Nothing here is specific to a model. The code renders messages with known contents to see what the template writes
+around them, and parses turns with TRL's response templates.
 """
 
 import copy
@@ -17,7 +17,7 @@ from trl.chat_template_utils import (
     supports_tool_calling,
 )
 
-# Stand in for contents when a template is rendered to see what it writes around them.
+# Placeholders for contents.
 _WRITTEN = "tspo_written_by_the_model"
 _BODY = "tspo_body_{}_of_a_message"
 _USER = {"role": "user", "content": "?"}
@@ -26,28 +26,30 @@ _REMEDY = "Use the tokenizer of an instruct model that calls tools, or `TagProto
 
 class ChatFormat:
     """
-    Reads turns and frames feedback in a tokenizer's chat template.
+    Chat template of a tokenizer, as the protocol needs it.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            The model's tokenizer, with its chat template. It is not changed.
+            The model's tokenizer, with its chat template. It is not modified.
         tool_name (`str`):
-            Name of the tool, whose one argument is `query`.
+            Name of the tool. Its only argument is `query`.
         chat_template_kwargs (`dict`):
             Further variables of the template.
 
     Attributes:
         chat_template (`str`, *optional*):
-            Template to use in place of the tokenizer's, `None` for the tokenizer's own.
+            Template to use instead of the tokenizer's. `None` selects the tokenizer's.
         turn_ending (`str`):
-            What ends a turn: the end-of-sequence token.
+            End-of-sequence token, which ends a turn.
+        hint_frame (`list[str]`):
+            Text before and after the body of a hint.
         call_marker (`str`):
-            The first word of a call, such as `<tool_call>`.
+            First word of a call, such as `<tool_call>`.
         special_token (`re.Pattern`):
-            Matches any special token of the tokenizer.
+            Pattern of the tokenizer's special tokens.
 
     Raises:
-        ValueError: The template and the tokenizer do not go together in the way that tool calls need.
+        `ValueError`: If the tokenizer or its template does not support tool calls as needed.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class ChatFormat:
     ) -> None:
         if tokenizer.eos_token is None:
             raise ValueError(
-                f"`tokenizer` ({tokenizer.name_or_path!r}) has no end-of-sequence token, so a turn has no end. "
+                f"`tokenizer` ({tokenizer.name_or_path!r}) has no end-of-sequence token, which ends a turn. "
                 "Set `tokenizer.eos_token`."
             )
         self._tokenizer: Any = tokenizer
@@ -66,7 +68,7 @@ class ChatFormat:
         self.chat_template = _prefix_preserving_template(tokenizer)
         self._prefix = self._render([_USER], add_generation_prompt=True)
         self._tool_frames: dict[int, list[str]] = {}
-        # Two, because a template may write several tool messages otherwise than one.
+        # Check the frame of two: a template may write several tool messages differently than one.
         self.tool_frame(2)
         self.hint_frame = self._frame({"content": _WRITTEN}, [{"role": "user", "content": _BODY.format(0)}])
         self._check_response_template()
@@ -78,27 +80,27 @@ class ChatFormat:
 
     def read(self, text: str) -> dict[str, Any]:
         """
-        Read a turn as a message. A turn that was cut is read as it stands before its feedback: with its end.
+        Read a turn as a message.
 
         Args:
             text (`str`):
-                The turn's own text, special tokens kept, without the end-of-sequence token.
+                Text of the turn, with special tokens, without the end-of-sequence token.
 
         Returns:
-            `dict`: as TRL parses it: `content`, and perhaps `tool_calls` and reasoning. A call whose JSON is malformed
-            has its text in place of what it should hold; where the turn as a whole cannot be parsed there is one call,
-            `None`.
+            `dict`:
+                Message as TRL parses it: `content` and, if present, `tool_calls` and reasoning. A call with malformed
+                JSON is its text. If the turn cannot be parsed, its only call is `None`.
         """
         text += self.turn_ending
         try:
             message = self._tokenizer.parse_response(text, schema=self._response_template, prefix=self._prefix)
         except (ValueError, TypeError, KeyError, RecursionError):
-            # The model may write anything. Only what stands in a call is parsed further, so that is what failed.
+            # The model may write anything. Only calls are parsed further, so a call has failed.
             return {"role": "assistant", "content": "", "tool_calls": [None]}
         return {**message, "content": message.get("content") or ""}
 
     def tool_frame(self, num_calls: int) -> list[str]:
-        """What stands before, between and after the bodies of that many tool messages."""
+        """Return the texts before, between and after the bodies of `num_calls` tool messages."""
         if num_calls not in self._tool_frames:
             messages = [self._tool_message(_BODY.format(i)) for i in range(num_calls)]
             self._tool_frames[num_calls] = self._frame(self._turn(), messages)
@@ -106,17 +108,17 @@ class ChatFormat:
 
     def body(self, text: str) -> str:
         """
-        A text as it stands in a message.
+        Return a text as the template writes it in a tool message.
 
-        (ours) A special token in it is broken up with a space, so that no passage can forge the end of a message.
-        Where the template writes tool messages as JSON, the text becomes one line first: in JSON a line break would
-        be the letters `\\n`, glued to the next word.
+        A space breaks up each special token, so that no passage can forge the end of a message. If the template writes
+        tool messages as JSON, the text becomes one line: JSON would write a line break as the letters `\\n`, attached
+        to the next word.
         """
         text = self.special_token.sub(lambda token: f"{token[0][:1]} {token[0][1:]}", text)
         return json.dumps(" ".join(text.split()), ensure_ascii=False)[1:-1] if self._quotes_bodies else text
 
     def _turn(self, name: str | None = None) -> dict[str, Any]:
-        """The same turn that TRL renders to see a template's tool messages, but for the argument."""
+        """The turn that TRL renders to see a template's tool messages, with another argument."""
         function = {"name": name or self._tool_name, "arguments": {"query": _WRITTEN}}
         return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
 
@@ -134,32 +136,32 @@ class ChatFormat:
         return str(text)
 
     def _frame(self, turn: dict[str, Any], feedback: list[dict[str, str]]) -> list[str]:
-        """The text around the contents of `feedback`, from the end of `turn` to the beginning of the next turn."""
+        """Texts around the contents of `feedback`, from the end of `turn` to the start of the next turn."""
         text = self._render([_USER, {"role": "assistant", **turn}, *feedback], add_generation_prompt=True)
         frame = re.split("|".join(re.escape(message["content"]) for message in feedback), text)
         after_turn = frame[0].rpartition(_WRITTEN)[2]
         if len(frame) != len(feedback) + 1:
             raise ValueError(
                 f"The chat template of `tokenizer` ({self._tokenizer.name_or_path!r}) does not show each of "
-                f"{len(feedback)} messages behind a turn once. {_REMEDY}"
+                f"{len(feedback)} messages after a turn exactly once. {_REMEDY}"
             )
         if self.turn_ending not in after_turn:
             raise ValueError(
-                f"`tokenizer` has {self.turn_ending!r} as its end-of-sequence token, but its chat template does not "
+                f"The end-of-sequence token of `tokenizer` is {self.turn_ending!r}, but its chat template does not "
                 "end a turn with it. Set `tokenizer.eos_token`, and `eos_token_id` in the model's generation config, "
-                "to the token that does (`<|im_end|>` for Qwen). Where a template ends a call and an answer with "
+                "to the token that does (`<|im_end|>` for Qwen). If a template ends a call and an answer with "
                 "different tokens, use `TagProtocol`."
             )
         return [after_turn.partition(self.turn_ending)[2], *frame[1:]]
 
     def _check_response_template(self) -> None:
-        """Parse a call as the chat template writes it: the two may come from different hands."""
+        """Check that the response template parses a call as the chat template writes it."""
         text = self._render([_USER, self._turn()])
         message = self._tokenizer.parse_response("", schema=self._response_template, prefix=text)
         if message.get("tool_calls") != self._turn()["tool_calls"]:
             raise ValueError(
                 f"The `response_template` of `tokenizer` ({self._tokenizer.name_or_path!r}) does not read a tool call "
-                f"as its chat template writes it: {text!r} gives {message!r}. Set a `response_template` that does."
+                f"as its chat template writes it: {text!r} becomes {message!r}. Set a `response_template` that does."
             )
 
     def _find_call_marker(self) -> str:
@@ -177,8 +179,7 @@ def _response_template(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         raise ValueError(f"`tokenizer` ({name!r}) has no chat template. {_REMEDY}")
     if not supports_tool_calling(tokenizer):
         raise ValueError(f"The chat template of `tokenizer` ({name!r}) shows no tool calls. {_REMEDY}")
-    # On a copy: the tokenizer is the user's.
-    tokenizer = copy.copy(tokenizer)
+    tokenizer = copy.copy(tokenizer)  # `add_response_schema` would modify the user's
     if getattr(tokenizer, "response_template", None) is None:
         try:
             add_response_schema(tokenizer)
@@ -194,7 +195,7 @@ def _response_template(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
 
 def _lenient(response_template: dict[str, Any]) -> dict[str, Any]:
-    """The response template that gives malformed JSON in one call as text, where it would fail for the whole turn."""
+    """The response template, changed to return malformed JSON of one call as text instead of failing for the turn."""
     template = copy.deepcopy(response_template)
     calls = template["fields"].get("tool_calls", {})
     if calls.get("content") == "json":
@@ -203,21 +204,21 @@ def _lenient(response_template: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compiled(response_template: dict[str, Any]) -> Any:
-    """The response template as the parser uses it: it would compile it anew for every turn."""
+    """The response template as the parser uses it. Otherwise the parser would compile it for every turn."""
     from transformers.utils.chat_parsing.response_templates import load_response_template  # not before 5.13
 
     return load_response_template(response_template)
 
 
 def _prefix_preserving_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """TRL's training template where the tokenizer's own would write a turn anew once a tool message follows."""
+    """TRL's training template if the tokenizer's own changes a turn once a tool message follows, else `None`."""
     if is_chat_template_prefix_preserving(tokenizer):
         return None
     try:
         return get_training_chat_template(tokenizer)
     except ValueError as error:
         raise ValueError(
-            f"The chat template of `tokenizer` ({tokenizer.name_or_path!r}) writes a turn differently once a tool "
-            "message follows it, and TRL has no training variant of it. Set `tokenizer.chat_template` to a template "
-            "that does not."
+            f"The chat template of `tokenizer` ({tokenizer.name_or_path!r}) changes a turn once a tool message "
+            "follows it, and TRL has no training variant of it. Set `tokenizer.chat_template` to a template that does "
+            "not."
         ) from error

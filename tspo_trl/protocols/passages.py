@@ -1,4 +1,4 @@
-"""A [`Passage`] is what a search returns, and `passages_text` is how the model reads it."""
+"""Retrieved passages, and their text as the model reads it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class Passage:
         id (`str`):
             Identifier in the corpus.
         title (`str`):
-            Title as it stands in the corpus: Search-R1's corpora write it in double quotes, and those are kept.
+            Title as written in the corpus. Search-R1's corpora put it in double quotes, which are kept.
         text (`str`):
             Body, without the title.
         score (`float`, *optional*):
-            The retriever's score, higher is better. `None` where the retriever gives none.
+            Score of the retriever, higher is better. `None` if the retriever gives none.
     """
 
     id: str
@@ -35,9 +35,9 @@ class Passage:
             id (`str`):
                 Identifier in the corpus.
             contents (`str`):
-                The first line is the title, quotes included; the rest is the text (empty where there is no newline).
+                The first line is the title, with its quotes. The rest is the text, empty if there is no newline.
             score (`float`, *optional*):
-                The retriever's score.
+                Score of the retriever.
 
         Returns:
             [`Passage`]
@@ -52,16 +52,16 @@ class Passage:
 
         Args:
             document (`Mapping[str, Any]`):
-                `id` (string or integer) and `contents`, or `id`, `title` and `text`. `contents` wins where all are
-                given. A `title` that has no quotes of its own is put in quotes, so that both forms read alike.
+                `id` (string or integer) and `contents`, or `id`, `title` and `text`. If all are given, `contents`
+                wins. A `title` without double quotes gets them, so that both forms read alike.
             score (`float`, *optional*):
-                The retriever's score.
+                Score of the retriever.
 
         Returns:
             [`Passage`]
 
         Raises:
-            `ValueError`: if a field is missing or of another type; the message names it.
+            `ValueError`: If a field is missing or has another type. The message names it.
         """
         id = _document_id(document)
         if "contents" in document:
@@ -72,20 +72,20 @@ class Passage:
 
     @property
     def contents(self) -> str:
-        """Title and text in one string: [`Passage.from_contents`] takes it apart again."""
+        """Title and text in one string, the inverse of [`Passage.from_contents`]."""
         return f"{self.title}\n{self.text}" if self.text else self.title
 
 
 def passages_text(passages: Sequence[Passage]) -> str:
     """
-    Passages as the model reads them, in Search-R1's form.
+    Return passages as the model reads them, in Search-R1's form.
 
     Args:
-        passages (sequence of [`~tspo_trl.search.Passage`]):
-            Best first; may be empty.
+        passages (sequence of [`Passage`]):
+            Passages, best first. May be empty.
 
     Returns:
-        `str`: one `Doc 1(Title: ...) ...` a passage, counted from 1.
+        `str`: one `Doc 1(Title: ...) ...` per passage, numbered from 1.
     """
     return "".join(f"Doc {i}(Title: {p.title}) {p.text}\n" for i, p in enumerate(passages, start=1)).strip()
 

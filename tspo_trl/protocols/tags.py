@@ -1,4 +1,4 @@
-"""Search-R1's tags: its prompt, its feedback and its answer to an invalid action, byte for byte.
+"""Search-R1's tags: its prompt, its feedback and its reply to an invalid action, byte for byte.
 
 Models trained with Search-R1 run here, and models trained here run there.
 """
@@ -44,11 +44,11 @@ class TagProtocol:
 
     def prompt(self, question: str) -> str:
         """
-        The user message that asks a question.
+        Return the user message that asks a question.
 
         Args:
             question (`str`):
-                The question; a question mark is added where it has none.
+                Question. A question mark is added if it has none.
 
         Returns:
             `str`
@@ -58,13 +58,13 @@ class TagProtocol:
 
     def parse(self, text: str, *, is_complete: bool = True) -> ParsedAction:
         """
-        Read the action from what the model wrote in one turn: the first complete pair of tags.
+        Read the action of a turn from its first complete pair of tags.
 
         Args:
             text (`str`):
-                The turn's own text, without earlier turns or feedback.
+                Text of the turn, without earlier turns and feedback.
             is_complete (`bool`, *optional*, defaults to `True`):
-                Whether the turn ended by itself; a pair of tags counts either way.
+                Ignored: a complete pair of tags counts even if the length limit cut the turn.
 
         Returns:
             [`ParsedAction`]
@@ -79,26 +79,26 @@ class TagProtocol:
 
     def feedback(self, action: ParsedAction, found: Mapping[str, Sequence[Passage]]) -> list[Feedback]:
         """
-        The feedback to a turn.
+        Return the feedback to a turn.
 
         Args:
             action ([`ParsedAction`]):
-                What the turn asked for.
+                Action of the turn.
             found (mapping from `str` to sequences of [`~tspo_trl.search.Passage`]):
-                The passages of each query.
+                Passages of each query, best first.
 
         Returns:
-            `list[Feedback]`: one, the passages or the answer to an invalid action.
+            `list[Feedback]`: one, with the passages or with the reply to an invalid action.
         """
         return [self.render(found[query]) for query in action.queries] or [self.invalid_action()]
 
     def render(self, passages: Sequence[Passage]) -> Feedback:
         """
-        The feedback that shows passages to the model.
+        Return the feedback that shows passages to the model.
 
         Args:
             passages (sequence of [`~tspo_trl.search.Passage`]):
-                Best first; may be empty.
+                Passages, best first. May be empty.
 
         Returns:
             [`Feedback`]
@@ -106,19 +106,19 @@ class TagProtocol:
         return Feedback("\n\n<information>", passages_text(passages), "</information>\n\n", retrieved=True)
 
     def invalid_action(self) -> Feedback:
-        """The feedback to a turn that holds neither a search nor an answer."""
+        """Return the feedback to a turn that contains neither a search nor an answer."""
         return Feedback("", self._INVALID_ACTION, "", retrieved=False)
 
     def messages(self, trajectory: Trajectory) -> list[dict[str, Any]]:
         """
-        A rollout as the messages that reward functions and logs read.
+        Convert a rollout to the messages that reward functions and logs read.
 
         Args:
             trajectory ([`Trajectory`]):
-                The rollout.
+                Rollout.
 
         Returns:
-            `list[dict]`: the model's turns as `assistant`, feedback as `tool`, as in TRL's own tool loop.
+            `list[dict]`: turns as `assistant` and feedback as `tool` messages, as in TRL's own tool loop.
         """
         messages = []
         for turn in trajectory.turns:

@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ..data.demonstrations import demonstrate, encode_demonstrations
 from ..data.searchworld import SearchWorld
-from ..data.searchworld_tokenizer import searchworld_tokenizer
+from ..data.tokenizer import searchworld_tokenizer
 from ..search.base import Retriever
 from .policy import make_policy
 
@@ -91,7 +91,7 @@ def imitate(
         model ([`~transformers.PreTrainedModel`]):
             Policy to train.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Tokenizer of [`~tspo_trl.data.searchworld_tokenizer.searchworld_tokenizer`].
+            Tokenizer of [`~tspo_trl.data.searchworld_tokenizer`].
         world ([`SearchWorld`]):
             World of the questions.
         retriever ([`~tspo_trl.search.Retriever`]):

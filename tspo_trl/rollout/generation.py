@@ -1,7 +1,7 @@
-"""The transformers backend, and what the turn loop needs to know of TRL's generation.
+"""Generation with transformers, and everything that rollouts use of TRL's generation.
 
-`GRPOTrainer._generate_single_turn` takes and returns token ids. What a turn needs beyond that is set on the backend.
-`vllm.py` does the same for vLLM.
+[`TransformersTurns`] generates turns with TRL's `GRPOTrainer._generate_single_turn`. `stopping.py` has its stopping
+criterion, and `vllm.py` generates turns with vLLM.
 """
 
 import functools
@@ -24,7 +24,7 @@ class TransformersTurns:
 
     Args:
         trainer ([`~trl.GRPOTrainer`]):
-            Whose model generates.
+            Trainer of the model.
         stop_strings (`list[str]`):
             Strings that end a turn.
     """
@@ -44,14 +44,14 @@ class TransformersTurns:
 
 def context_length(trainer: GRPOTrainer) -> int | None:
     """
-    Tokens that the generation backend of a trainer can hold.
+    Return the context length of a trainer's generation backend.
 
     Args:
         trainer ([`~trl.GRPOTrainer`]):
-            The trainer, initialised.
+            Initialised trainer.
 
     Returns:
-        `int`, *optional*: `None` where that is not known.
+        `int`, *optional*: number of tokens, `None` if it is unknown.
     """
     own: Any = trainer
     if not own.use_vllm:
@@ -69,7 +69,7 @@ def tokenize_prompts(trainer: GRPOTrainer, prompts: list, tools: list[Any] | Non
 
     Args:
         trainer ([`~trl.GRPOTrainer`]):
-            Trainer that tokenizes.
+            Trainer with tokenizer and chat template.
         prompts (`list`):
             Texts or messages.
         tools (`list`, *optional*):
@@ -80,7 +80,7 @@ def tokenize_prompts(trainer: GRPOTrainer, prompts: list, tools: list[Any] | Non
     """
     own: Any = trainer
     tools_of_trainer = own.tools
-    # Only for this call: if `tools` stayed set, TRL would run its own tool loop.
+    # Set for this call only. With `tools`, TRL would run its own tool loop.
     own.tools = tools or []
     try:
         prompt_ids: list[list[int]] = own._tokenize_prompts(prompts)[0]
@@ -91,11 +91,11 @@ def tokenize_prompts(trainer: GRPOTrainer, prompts: list, tools: list[Any] | Non
 
 def is_generation_collective(trainer: GRPOTrainer) -> bool:
     """
-    Whether the processes of a run generate together.
+    Check whether the processes of a run generate together.
 
     Args:
         trainer ([`~trl.GRPOTrainer`]):
-            The trainer, initialised.
+            Initialised trainer.
 
     Returns:
         `bool`
@@ -107,25 +107,25 @@ def is_generation_collective(trainer: GRPOTrainer) -> bool:
     if own.use_vllm:
         if own.vllm_mode == "server" or own.vllm_generation.tensor_parallel_size > 1:
             return True
-        # An engine that slept is sent the weights again with every request.
+        # An engine that slept gets the weights again with every request.
         return is_sharded and bool(own.vllm_generation.enable_sleep_mode)
     return is_sharded
 
 
 def trajectory_of_generation(ids: list[int], mask: list[int], tokenizer: PreTrainedTokenizerBase) -> Trajectory:
     """
-    The trajectory of a completion that TRL's own generation made (`tools`, environments, a `rollout_func`).
+    Make a trajectory from a completion of TRL's own generation (`tools`, environments, a `rollout_func`).
 
     Args:
         ids (`list[int]`):
             Token ids of the completion.
         mask (`list[int]`):
-            For each, 1 if the model generated it, 0 if a tool returned it.
+            For each token, 1 if the model generated it, 0 if a tool returned it.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Decodes them.
+            Decodes the tokens.
 
     Returns:
-        [`Trajectory`]: a turn for each run of generated tokens, with the run of tool tokens behind it as feedback.
+        [`Trajectory`]: one turn per run of generated tokens. The tool tokens after it are its feedback.
     """
     changes = [i for i in range(1, len(mask)) if mask[i] != mask[i - 1]]
     spans = list(zip([0, *changes], [*changes, len(ids)], strict=True))
@@ -141,11 +141,11 @@ def trajectory_of_generation(ids: list[int], mask: list[int], tokenizer: PreTrai
 
 def stop_generation(model: Any, criterion: StoppingCriteria) -> AbstractContextManager[None]:
     """
-    Have every `model.generate` in the context use a stopping criterion.
+    Let every `model.generate` in the context use a stopping criterion.
 
     Args:
         model ([`~transformers.PreTrainedModel`] or `PeftModel`):
-            The model, unwrapped.
+            Unwrapped model.
         criterion ([`~transformers.StoppingCriteria`]):
             The criterion.
     """
@@ -156,7 +156,7 @@ def stop_generation(model: Any, criterion: StoppingCriteria) -> AbstractContextM
 @contextmanager
 def replaced_method(owner: Any, name: str, method: Callable[..., Any]) -> Iterator[None]:
     """
-    Have an object use another method within the context.
+    Replace a method of an object in the context.
 
     Args:
         owner (`Any`):
@@ -164,14 +164,14 @@ def replaced_method(owner: Any, name: str, method: Callable[..., Any]) -> Iterat
         name (`str`):
             Name of the method.
         method (`Callable`):
-            What stands in its place.
+            Replacement.
     """
-    own = vars(owner).get(name)  # FSDP gives the object itself a `generate`, which gathers weights
+    own = vars(owner).get(name)  # FSDP sets `generate` on the object itself, to gather weights
     setattr(owner, name, method)
     try:
         yield
     finally:
         if own is None:
-            delattr(owner, name)  # the class's method shows again
+            delattr(owner, name)  # the method of the class is visible again
         else:
             setattr(owner, name, own)

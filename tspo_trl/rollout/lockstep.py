@@ -1,9 +1,9 @@
-"""Where generation is collective, every process calls it equally often, with equally many prompts (invariant 6).
+"""Lockstep: if generation is collective, all processes call it equally often with equally many prompts.
 
-With a vLLM server the main process generates for all and hands each process its share by position; with tensor
-parallelism several processes are one engine; with ZeRO-3 and FSDP a layer's weights are gathered from all. A process
-that stopped generating would leave the others waiting for ever, and one that brings fewer prompts would be handed
-another's completions. (Ours: TRL 1.16's own tool loop does not keep step.)
+With a vLLM server the main process generates for all processes and returns completions by position. With tensor
+parallelism several processes are one engine. With ZeRO-3 and FSDP all processes gather the weights of each layer. If a
+process stopped early, the others would hang. If it had fewer prompts, it would get completions of other processes.
+TRL 1.16's own tool loop does not keep processes in lockstep.
 """
 
 import torch
@@ -12,13 +12,13 @@ from trl import GRPOTrainer
 
 def most_rollouts(trainer: GRPOTrainer, count: int) -> int:
     """
-    How many rollouts go on in the process in which most do; a collective operation.
+    Return the largest number of active rollouts in any process. This is a collective operation.
 
     Args:
         trainer ([`~trl.GRPOTrainer`]):
             The trainer.
         count (`int`):
-            How many go on in this process.
+            Number of active rollouts in this process.
 
     Returns:
         `int`

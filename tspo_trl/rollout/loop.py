@@ -1,8 +1,8 @@
-"""The turn loop: every rollout of a process advances together, with one batched search a turn.
+"""The turn loop: all rollouts of a process advance together, with one batched search per turn.
 
-Token ids are only ever appended: what the model generated is never decoded and encoded again, a feedback is encoded
-once, and the mask grows together with the ids. The loop knows no model: it asks a [`TurnGenerator`] for the tokens of
-the next turn, a protocol for their meaning and a retriever for passages.
+Token ids are only appended. Generated ids are never decoded and encoded again, a feedback is encoded once, and the
+mask grows with the ids. The loop knows no model: a [`TurnGenerator`] generates the tokens of a turn, a protocol
+interprets them, and a retriever returns passages.
 """
 
 import logging
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class TurnGenerator(Protocol):
-    """Generates the next turn of several rollouts."""
+    """Callable that generates the next turn of several rollouts."""
 
     def __call__(
         self, prompt_ids: list[list[int]], max_new_tokens: list[int]
@@ -32,13 +32,13 @@ class TurnGenerator(Protocol):
         """
         Args:
             prompt_ids (`list[list[int]]`):
-                All token ids of each rollout so far: its prompt, its turns and feedbacks.
+                Token ids of each rollout so far: its prompt, turns and feedbacks.
             max_new_tokens (`list[int]`):
-                How many tokens each rollout has left for this turn, at least 1.
+                Maximum number of tokens of each rollout in this turn, at least 1.
 
         Returns:
-            `tuple`: the generated ids of each rollout, ended at an action's closing tag, an end-of-sequence token or
-            the budget; and the log-probability of each (or `None` where the backend gives none).
+            `tuple`: the generated ids of each rollout, up to an action's closing tag, an end-of-sequence token or the
+            budget, and their log-probabilities (`None` if the backend gives none).
         """
         ...
 
@@ -47,25 +47,25 @@ class RolloutLoop:
     """
     Generates rollouts that search.
 
-    A turn ends at an action's closing tag, an end-of-sequence token or its budget. A search is answered with passages,
-    an invalid action with the protocol's hint, an answer ends the rollout. After `max_turns` turns without an answer
-    the model gets one last turn, in which nothing is searched (as in Search-R1).
+    A turn ends at an action's closing tag, an end-of-sequence token or its budget. The feedback to a search contains
+    passages, the feedback to an invalid action contains the protocol's hint. An answer ends the rollout. After
+    `max_turns` turns without an answer the model gets one last turn without a search, as in Search-R1.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Encodes feedback and decodes turns.
         retriever ([`~tspo_trl.search.Retriever`]):
-            Answers the queries. A query that it fails (it raises, or returns `None` for it) ends the rollouts that
-            asked it with `"search_failed"`; the failure is logged and counted.
+            Search engine that answers the queries. If it raises or returns `None` for a query, the failure is logged
+            and counted, and the rollouts with that query end with `"search_failed"`.
         protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Reads actions and writes feedback.
         limits ([`RolloutLimits`]):
             Budgets.
         eos_token_ids (collection of `int`, *optional*):
-            Tokens that end a turn, the tokenizer's own end-of-sequence token by default.
+            Tokens that end a turn. Defaults to the tokenizer's end-of-sequence token.
 
     Raises:
-        ValueError: `max_feedback_length` cannot hold the protocol's own tags and one token of a passage.
+        ValueError: `max_feedback_length` is too short for the protocol's tags and one token of a passage.
     """
 
     def __init__(
@@ -92,22 +92,22 @@ class RolloutLoop:
         self, prompt_ids: Sequence[Sequence[int]], generate: TurnGenerator, most_rollouts: Callable[[int], int] = int
     ) -> tuple[list[Rollout], SearchStatistics]:
         """
-        Run one rollout for each prompt until all have ended.
+        Run one rollout per prompt until all have ended.
 
         Args:
             prompt_ids (sequence of sequences of `int`):
-                Token ids of the prompts, at least one; a prompt with several rollouts is repeated.
+                Token ids of the prompts, at least one. Repeat a prompt to get several rollouts.
             generate ([`TurnGenerator`]):
                 Generates turns.
             most_rollouts (`Callable[[int], int]`, *optional*):
-                Given how many rollouts go on here, the most that go on in any process. Where generation is collective,
-                all processes then generate equally often and equally many: one with fewer rollouts, or none, repeats
-                its first prompt with a budget of one token, and drops what comes back (ours). By default there is no
-                other process.
+                Returns the largest number of active rollouts in any process, given the number in this process. With
+                collective generation all processes must generate equally many turns. A process with fewer active
+                rollouts then repeats its first prompt with a budget of one token, and drops the result. By default
+                there is no other process.
 
         Returns:
-            `tuple[list[Rollout], SearchStatistics]`: the rollouts in the order of the prompts, and what the searches
-            cost.
+            `tuple[list[Rollout], SearchStatistics]`: the rollouts in the order of the prompts, and the cost of the
+            searches.
 
         Raises:
             ValueError: A prompt leaves no room for a completion.
@@ -135,13 +135,13 @@ class RolloutLoop:
         if max_length < 1:
             raise ValueError(
                 f"A prompt of {len(prompt_ids)} tokens leaves no room in a context of "
-                f"{self.limits.max_context_length} tokens. Shorten or drop that row, or use a model (with vLLM, a "
-                "`vllm_max_model_length`) of a longer context."
+                f"{self.limits.max_context_length} tokens. Shorten or drop that row, or use a model with a longer "
+                "context (with vLLM, raise `vllm_max_model_length`)."
             )
         return Rollout(prompt_ids=prompt_ids, max_length=max_length)
 
     def _generate_turn(self, rollouts: list[Rollout], generate: TurnGenerator, inert: list[list[int]]) -> None:
-        """Let the model write one turn of each rollout, and read its action."""
+        """Generate one turn of each rollout, and parse its action."""
         budgets = [min(self.limits.max_turn_length, r.max_length - len(r.completion_ids)) for r in rollouts]
         ids, logprobs = self._sample(rollouts, budgets, generate, inert)
         if len(ids) != len(rollouts) + len(inert):
@@ -161,12 +161,12 @@ class RolloutLoop:
     def _sample(
         self, rollouts: list[Rollout], budgets: list[int], generate: TurnGenerator, inert: list[list[int]]
     ) -> tuple[list[list[int]], list[list[float]] | None]:
-        """Have the generator continue the rollouts, and the inert prompts behind them."""
+        """Generate for the rollouts, followed by the inert prompts."""
         prompts = [rollout.prompt_ids + rollout.completion_ids for rollout in rollouts]
         return generate(prompts + inert, budgets + [1] * len(inert))
 
     def _end_finished(self, rollouts: list[Rollout], is_last_turn: bool) -> None:
-        """End the rollouts that answered, and all after the last turn."""
+        """End the rollouts that answered, and all rollouts after the last turn."""
         for rollout in rollouts:
             if rollout.action.action == "answer":
                 rollout.end_reason = "answered"
@@ -176,7 +176,7 @@ class RolloutLoop:
     def _search(
         self, rollouts: list[Rollout], found: dict[str, list[Passage]], statistics: SearchStatistics
     ) -> set[str]:
-        """Search what is not in `found` yet, in one call, add it there, and return the queries that failed."""
+        """Search the queries that are not in `found` yet in one call, add the results, return the failed queries."""
         asked = [query for rollout in rollouts for query in rollout.action.queries]
         queries = list(dict.fromkeys(query for query in asked if query not in found))
         if queries:
@@ -193,7 +193,7 @@ class RolloutLoop:
         return failed
 
     def _ask_retriever(self, queries: list[str]) -> dict[str, list[Passage]]:
-        """The passages of each query that did not fail. A failing retriever costs rollouts, never the run."""
+        """Return the passages of each query that did not fail. A failing retriever must not end the run."""
         try:
             results = self.retriever.search(queries, self.limits.top_k)
             return _found_passages(queries, results, self.limits.top_k)
@@ -202,7 +202,7 @@ class RolloutLoop:
             return {}
 
     def _give_feedback(self, rollouts: list[Rollout], found: dict[str, list[Passage]], failed: set[str]) -> None:
-        """Append the feedback to the last turns, or end the rollouts that have none to get."""
+        """Append feedback to the last turns. End the rollouts with a failed search or without room for feedback."""
         for rollout in rollouts:
             if failed.intersection(rollout.action.queries):
                 rollout.end_reason = "search_failed"
@@ -213,14 +213,14 @@ class RolloutLoop:
             self._append_feedback(rollout, ids, parts)
 
     def _feedback(self, rollout: Rollout, found: dict[str, list[Passage]]) -> list[Feedback]:
-        """The feedback to the last turn, with what the model left out between the two."""
+        """Feedback to the last turn. If the model left out the end of its turn, the feedback begins with it."""
         parts = self.protocol.feedback(rollout.action, found)
         if not self._has_end(rollout.completion_ids):
             parts[0] = replace(parts[0], opening=self.protocol.turn_ending + parts[0].opening)
         return parts
 
     def _append_feedback(self, rollout: Rollout, ids: list[int], parts: list[Feedback]) -> None:
-        # One token must be left for the next turn: a feedback that nobody reads teaches nothing.
+        # One token must be left for the next turn. Feedback that the model never reads teaches nothing.
         if not ids or len(rollout.completion_ids) + len(ids) >= rollout.max_length:
             rollout.end_reason = "max_length"
             return
@@ -242,16 +242,16 @@ class RolloutLoop:
 
 def least_feedback_length(protocol: SearchProtocol, tokenizer: PreTrainedTokenizerBase) -> int:
     """
-    Number of tokens that the feedback to one search needs for one token of a passage.
+    Count the tokens of the shortest feedback with one token of a passage.
 
     Args:
         protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Writes feedback.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Encodes it.
+            Encodes feedback.
 
     Returns:
-        `int`: with what may have to stand between the turn and its feedback.
+        `int`: includes the end of the turn, which the model may have left out.
     """
     parts = protocol.feedback(ParsedAction("search", "", (Call(""),)), {"": []})
     return len(encode(tokenizer, protocol.turn_ending)) + frame_length(parts, tokenizer) + 1
@@ -260,7 +260,7 @@ def least_feedback_length(protocol: SearchProtocol, tokenizer: PreTrainedTokeniz
 def _found_passages(
     queries: list[str], results: Sequence[Sequence[Passage] | None], top_k: int
 ) -> dict[str, list[Passage]]:
-    """The passages of each query that did not fail, checked: a retriever may be anyone's."""
+    """Return the passages of each query that did not fail, and check them, because users write retrievers."""
     if len(results) != len(queries):
         raise ValueError(f"The retriever returned {len(results)} results for {len(queries)} queries.")
     found = {

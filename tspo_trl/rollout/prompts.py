@@ -1,4 +1,4 @@
-"""From a row of a dataset to the token ids of its prompt: the same in training and in evaluation."""
+"""Prompts of dataset rows and their token ids, the same in training and evaluation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,13 +12,13 @@ Prompt = str | list[dict[str, str]]
 
 def row_prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, protocol: SearchProtocol) -> Prompt:
     """
-    The prompt of a row: its own, or the one that the protocol writes for its question.
+    Return the `prompt` of a row, or the prompt that the protocol writes for its `question`.
 
     Args:
         row (mapping):
-            With `prompt` or `question`.
+            Row with `prompt` or `question`.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Where it has a chat template, the protocol's text is a user message.
+            If it has a chat template, the protocol's text becomes a user message.
         protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Writes prompts.
 
@@ -41,15 +41,15 @@ def encode_prompts(
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """
-    The token ids of prompts, as [`TSPOTrainer`] encodes them.
+    Encode prompts as [`TSPOTrainer`] does.
 
     Args:
         prompts (sequence of `str` or `list[dict]`):
-            At least one; all of them texts, or all of them messages.
+            At least one prompt. All are texts, or all are messages.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Encodes them.
+            Encodes prompts.
         protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
-            Whose tools and chat template messages are rendered with.
+            Gives the tools and the chat template of messages.
         chat_template_kwargs (mapping, *optional*):
             Further variables of the chat template.
 

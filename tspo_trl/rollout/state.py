@@ -1,4 +1,4 @@
-"""A rollout under way, and its budgets."""
+"""State of an unfinished rollout, and its budgets."""
 
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -12,7 +12,7 @@ _NOTHING = ParsedAction(None, None)
 @dataclass(frozen=True)
 class RolloutLimits:
     """
-    Budgets of one rollout, see [`TSPOConfig`] for their meaning and defaults.
+    Budgets of one rollout. See [`TSPOConfig`] for the defaults.
 
     Args:
         max_turns (`int`):
@@ -20,13 +20,13 @@ class RolloutLimits:
         max_turn_length (`int`):
             Tokens that the model may generate in a turn.
         max_feedback_length (`int`):
-            Tokens of a feedback, tags included; a longer one is cut.
+            Tokens of a feedback, tags included. A longer feedback is cut.
         max_completion_length (`int`):
             Tokens of all turns and feedbacks together.
         top_k (`int`):
             Passages per search.
         max_context_length (`int`, *optional*):
-            Tokens of prompt and completion together, the context of the model.
+            Tokens of prompt and completion together, the model's context.
     """
 
     max_turns: int
@@ -39,7 +39,7 @@ class RolloutLimits:
     @classmethod
     def from_arguments(cls, args: Any, max_context_length: int | None = None) -> Self:
         """
-        Read the budgets from a configuration.
+        Take the budgets from a configuration.
 
         Args:
             args ([`TSPOConfig`] or [`~tspo_trl.evaluation.arguments.AgentArguments`]):
@@ -61,7 +61,7 @@ class RolloutLimits:
         )
 
     def completion_length(self, prompt_length: int) -> int:
-        """Tokens that a completion may have behind a prompt."""
+        """Return the maximum number of tokens of a completion, given the number of tokens of the prompt."""
         if self.max_context_length is None:
             return self.max_completion_length
         return min(self.max_completion_length, self.max_context_length - prompt_length)
@@ -70,26 +70,26 @@ class RolloutLimits:
 @dataclass
 class Rollout:
     """
-    A rollout under way.
+    Unfinished rollout.
 
     Args:
         prompt_ids (`list[int]`):
             Token ids of the prompt.
         max_length (`int`):
-            Tokens that turns and feedbacks may have together.
+            Maximum number of tokens of turns and feedbacks together.
         completion_ids (`list[int]`):
             Token ids of turns and feedbacks, in order.
         completion_mask (`list[int]`):
             For each completion token, 1 if the model generated it, 0 if it is feedback.
         logprobs (`list[float]`, *optional*):
-            For each completion token, its log-probability when it was sampled, 0.0 for feedback; `None` where the
+            For each completion token, its log-probability when it was sampled, 0.0 for feedback. `None` if the
             generation backend gives none.
         turns (`list[Turn]`):
             The turns so far.
         action ([`~tspo_trl.protocols.base.ParsedAction`]):
-            What the last turn asks for.
+            Action of the last turn.
         end_reason (`str`, *optional*):
-            Why the rollout ended, `None` while it goes on.
+            Reason why the rollout ended, `None` while it is unfinished.
     """
 
     prompt_ids: list[int]
@@ -102,7 +102,7 @@ class Rollout:
     end_reason: EndReason | None = None
 
     def append(self, ids: list[int], *, generated: bool, logprobs: list[float] | None) -> tuple[int, int]:
-        """Append tokens with their mask and log-probabilities, and return the span that they take."""
+        """Append tokens with their mask and log-probabilities, and return their span."""
         start = len(self.completion_ids)
         self.completion_ids += ids
         self.completion_mask += [int(generated)] * len(ids)
@@ -112,7 +112,7 @@ class Rollout:
 
     @property
     def trajectory(self) -> Trajectory:
-        """The finished rollout as data; `ValueError` while it goes on."""
+        """The finished rollout as data. Raises `ValueError` while it is unfinished."""
         if self.end_reason is None:
-            raise ValueError("The rollout goes on: it has no trajectory yet.")
+            raise ValueError("The rollout is unfinished and has no trajectory yet.")
         return Trajectory(turns=tuple(self.turns), end_reason=self.end_reason)

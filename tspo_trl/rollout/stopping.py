@@ -1,8 +1,7 @@
-"""Ends turns at stop strings on the transformers generation path.
+"""[`TurnEnd`], the stopping criterion of the transformers backend. `vllm.py` needs none.
 
-TRL calls `model.generate` without a tokenizer, so `stop_strings` in its generation config cannot work there. The
-stopping criterion here is handed to the same call, and remembers where each row ended: afterwards a row is padded, and
-padding cannot be told from what the model wrote when the pad token is a token that models write.
+TRL calls `model.generate` without a tokenizer, so `stop_strings` in its generation config cannot work. [`TurnEnd`]
+also remembers where each row ended, because generated tokens may contain the pad token and look like padding.
 """
 
 from typing import Any
@@ -13,11 +12,11 @@ from transformers import StoppingCriteria, StopStringCriteria
 
 class TurnEnd(StoppingCriteria):
     """
-    Ends each row at a stop string or at its own budget, and remembers its length.
+    Ends each row at a stop string or at its budget, and remembers its length.
 
     Args:
         stop_strings ([`~transformers.StopStringCriteria`], *optional*):
-            Recognises stop strings, also those that are split across tokens; `None` where there are none.
+            Finds stop strings, also those that are split across tokens. `None` if there are none.
         budgets (`list[int]`):
             Maximum number of new tokens of each row.
     """
@@ -40,14 +39,14 @@ class TurnEnd(StoppingCriteria):
 
     def cut(self, completion_ids: list[list[int]]) -> list[list[int]]:
         """
-        Remove the padding behind each row's end.
+        Remove the padding after each row's end.
 
         Args:
             completion_ids (`list[list[int]]`):
-                Generated ids of each row, already cut behind the first end-of-sequence token.
+                Generated ids of each row, already cut after the first end-of-sequence token.
 
         Returns:
-            `list[list[int]]`: what the model sampled.
+            `list[list[int]]`: the sampled ids.
         """
         lengths = [length or len(ids) for length, ids in zip(self._lengths.tolist(), completion_ids, strict=True)]
         return [ids[:length] for length, ids in zip(lengths, completion_ids, strict=True)]

@@ -1,10 +1,9 @@
-"""Gives every vLLM request of a turn its own budget.
+"""Generation with vLLM. Every request of a turn gets its own budget.
 
-TRL's `VLLMGeneration.generate` asks for one number of new tokens for the whole batch, but the rollouts of a turn have
-different numbers of tokens left. If all asked for the largest, those near their end would sample tokens only to have
-them thrown away. Worse, a server answers HTTP 400 to a request whose prompt and `max_tokens` together exceed its
-context, even if only one prompt of many does (vLLM 0.31, `TokenizeParams._token_len_check`; an engine in process cuts
-the completion short instead).
+TRL's `VLLMGeneration.generate` has one number of new tokens for the whole batch, but the rollouts of a turn have
+different numbers of tokens left. With the largest number for all, rollouts near their end would sample tokens that are
+thrown away. A server would also answer HTTP 400 if a prompt and `max_tokens` together exceed its context, even for one
+prompt of many (vLLM 0.31, `TokenizeParams._token_len_check`). An engine in process cuts the completion short instead.
 """
 
 import functools
@@ -20,19 +19,19 @@ from trl.generation.vllm_generation import VLLMGeneration
 
 from .generation import replaced_method
 
-# As many as TRL's client keeps connections for.
+# TRL's client keeps as many connections.
 _MAX_CONCURRENT_REQUESTS = 64
 
 
 class VLLMTurns:
     """
-    Generates turns with vLLM, in either mode.
+    Generates turns with vLLM, in server or colocate mode.
 
     Args:
         trainer ([`~trl.GRPOTrainer`]):
-            Whose `vllm_generation` generates.
+            Trainer with `vllm_generation`.
         stop_strings (`list[str]`):
-            Strings that end a turn, besides those of the user's own `generation_kwargs`.
+            Strings that end a turn. The stop strings of the user's `generation_kwargs` are kept.
     """
 
     def __init__(self, trainer: GRPOTrainer, stop_strings: list[str]):
@@ -43,7 +42,7 @@ class VLLMTurns:
             **backend.generation_kwargs,
             "stop": stop_strings + ([own] if isinstance(own, str) else list(own)),
             "include_stop_str_in_output": True,
-            # Stop strings are looked for in the decoded text: a tag may be a special token.
+            # vLLM finds stop strings in the decoded text, and a tag may be a special token.
             "skip_special_tokens": False,
         }
 
@@ -58,19 +57,19 @@ class VLLMTurns:
 
 def request_budgets(vllm_generation: VLLMGeneration, budgets: list[int]) -> AbstractContextManager[None]:
     """
-    Have every `vllm_generation.generate` in the context ask for its own number of tokens for each prompt.
+    Let every `vllm_generation.generate` in the context use a budget per prompt.
 
-    Where one process generates for several (server mode, tensor parallelism), this gathers the budgets over the same
-    processes as TRL gathers the prompts, so all of them must enter the context.
+    If one process generates for several (server mode, tensor parallelism), the budgets are gathered over the same
+    processes as the prompts. All of these processes must enter the context.
 
     Args:
         vllm_generation ([`~trl.generation.vllm_generation.VLLMGeneration`]):
-            TRL's generation with vLLM, called with `num_generations=1`.
+            TRL's generation with vLLM. It must be called with `num_generations=1`.
         budgets (`list[int]`):
             Maximum number of new tokens of each prompt of this process.
 
     Raises:
-        ValueError: `generate` is called with another number of prompts than there are budgets.
+        ValueError: The number of prompts differs from the number of budgets.
     """
     owner: Any
     generate: Callable[..., Any]
@@ -86,7 +85,7 @@ def request_budgets(vllm_generation: VLLMGeneration, budgets: list[int]) -> Abst
 
 
 def _gather_over_tensor_parallel_group(vllm_generation: VLLMGeneration, budgets: list[int]) -> list[int]:
-    """The budgets of the processes that share one engine, in the order in which TRL joins their prompts."""
+    """Budgets of the processes that share one engine, in TRL's order of their prompts."""
     if vllm_generation.tensor_parallel_size == 1:
         return budgets
     gathered: list[Any] = [None] * vllm_generation.tensor_parallel_size
@@ -107,7 +106,7 @@ def _generate_in_process(
 def _generate_on_server(
     generate: Callable[..., dict], budgets: list[int], *, prompts: list, max_tokens: int, **kwargs: Any
 ) -> dict[str, list]:
-    """TRL's `VLLMClient.generate`, one request for each distinct budget: a request has one `max_tokens`."""
+    """TRL's `VLLMClient.generate` with one request per distinct budget, because a request has one `max_tokens`."""
     rows_of: dict[int, list[int]] = {}
     for row, (_, budget) in enumerate(zip(prompts, budgets, strict=True)):
         rows_of.setdefault(budget, []).append(row)
@@ -115,7 +114,7 @@ def _generate_on_server(
     def send(budget: int) -> dict[str, list]:
         return generate(prompts=[prompts[row] for row in rows_of[budget]], max_tokens=budget, **kwargs)
 
-    # Concurrent, so that the engine batches the requests as if they were one.
+    # Concurrent, so that the engine batches the requests.
     with ThreadPoolExecutor(min(len(rows_of), _MAX_CONCURRENT_REQUESTS)) as executor:
         answers = list(executor.map(send, rows_of))
     merged: dict[str, list] = {name: [None] * len(prompts) for name in answers[0]}

@@ -1,7 +1,6 @@
-"""Retrieval: what a search engine is ([`Retriever`], [`Passage`]) and the engines themselves.
+"""Retrievers and the indexes that they search.
 
-Importing this package starts no Java and loads neither Pyserini, torch, FAISS nor an HTTP client; that happens where
-they are used first.
+Importing this package starts no Java and loads no Pyserini, torch, FAISS or HTTP client. Each is loaded on first use.
 """
 
 from .base import Passage, Retriever, SearchError

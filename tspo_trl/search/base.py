@@ -1,7 +1,6 @@
-"""What a search engine is to this package.
+"""The interface of a search engine: a [`Retriever`] returns one ranked list of [`Passage`]s for each query.
 
-A [`Retriever`] takes a batch of queries and gives one ranked list of [`Passage`]s per query. A search that failed is
-never an empty result: its entry is `None`, and when nothing could be searched at all, [`SearchError`] is raised.
+A failed search is never an empty result. Its entry is `None`. If every search fails, [`SearchError`] is raised.
 """
 
 from collections.abc import Sequence
@@ -12,10 +11,11 @@ from ..protocols.passages import Passage
 
 class Retriever(Protocol):
     """
-    Anything that searches: a BM25 index, a dense one, a remote server.
+    A search engine, such as a BM25 index, a dense index or a remote server.
 
-    Only `search` is needed. A retriever may also have a property `identity` ([`~tspo_trl.search.RetrieverIdentity`]),
-    which is logged and kept in checkpoints, and a method `counters()`, see [`counters_of`].
+    Only `search` is required. Two members are optional: a property `identity`
+    ([`~tspo_trl.search.RetrieverIdentity`]), which is logged and saved in checkpoints, and a method `counters()`,
+    see [`counters_of`].
     """
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage] | None]:
@@ -24,13 +24,13 @@ class Retriever(Protocol):
 
         Args:
             queries (sequence of `str`):
-                Any text: empty, long or malformed queries must not raise.
+                Any text. Empty, long or malformed queries must not raise.
             k (`int`):
-                How many passages to return at most for each query.
+                Maximum number of passages for each query.
 
         Returns:
-            `list[list[Passage] | None]`: one entry per query, in the order of the queries; each a list of at most `k`
-            passages, best first (empty where nothing was found), or `None` where that search failed after retries.
+            `list[list[Passage] | None]`: one entry per query, in the order of the queries. An entry is a list of at
+            most `k` passages, best first (empty if nothing was found), or `None` if the search failed after retries.
 
         Raises:
             [`SearchError`]: if every search failed.
@@ -39,19 +39,19 @@ class Retriever(Protocol):
 
 
 class SearchError(RuntimeError):
-    """The search backend failed: not one query of the batch could be searched."""
+    """Every search of a batch failed."""
 
 
 def counters_of(retriever: Any) -> dict[str, int]:
     """
-    What a retriever counts, such as requests or cache hits.
+    Return the counters of a retriever, such as its requests or cache hits.
 
     Args:
         retriever ([`Retriever`]):
-            One with a method `counters()`, or any other.
+            Any retriever, with or without a method `counters()`.
 
     Returns:
-        `dict[str, int]`: totals since the retriever was made, by name; empty where it counts nothing.
+        `dict[str, int]`: totals by name since the retriever was created. Empty if it has no counters.
     """
     counters = getattr(retriever, "counters", None)
     return dict(counters()) if callable(counters) else {}
@@ -59,36 +59,51 @@ def counters_of(retriever: Any) -> dict[str, int]:
 
 def check_search(queries: Sequence[str], k: int) -> None:
     """
-    Check the arguments of a search.
+    Check the arguments of [`Retriever.search`].
 
     Args:
         queries (sequence of `str`):
             The queries.
         k (`int`):
-            Passages to return for each.
+            Passages for each query.
 
     Raises:
-        `TypeError`: if `queries` is a single string or holds something else than strings.
+        `TypeError`: if `queries` is a single string or contains anything other than strings.
         `ValueError`: if `k` is less than 1.
     """
     if isinstance(queries, str):
-        raise TypeError(f"queries is the single string {queries[:80]!r}: pass a list of strings.")
+        raise TypeError(f"queries is the single string {queries[:80]!r}. Pass a list of strings.")
     for position, query in enumerate(queries):
         if not isinstance(query, str):
-            raise TypeError(f"queries[{position}] is {query!r}: every query has to be a string.")
-    if k < 1:
-        raise ValueError(f"k is {k}: at least one passage has to be asked for.")
+            raise TypeError(f"queries[{position}] is {query!r}. Every query must be a string.")
+    check_positive(k=k)
+
+
+def check_positive(**values: int | None) -> None:
+    """
+    Check arguments that are counts.
+
+    Args:
+        **values (`int`, *optional*):
+            The arguments by name. `None` is not checked.
+
+    Raises:
+        `ValueError`: if a value is less than 1.
+    """
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}. It must be at least 1.")
 
 
 def well_formed(text: str) -> str:
     """
-    Text that UTF-8, Java and every tokenizer can carry. A model may write what they cannot.
+    Replace lone surrogates, which a model may generate but UTF-8, Java and tokenizers reject.
 
     Args:
         text (`str`):
             Any text.
 
     Returns:
-        `str`: the text with every lone surrogate replaced.
+        `str`: valid Unicode.
     """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,7 +1,4 @@
-"""What a retriever is, as data: to log with a run, to keep in checkpoints, to key a cache with.
-
-A retriever that has a property `identity` describes itself; [`identity_of`] takes the name of its class for any other.
-"""
+"""Retriever identities, which are logged, saved in checkpoints and used as cache keys."""
 
 import hashlib
 import json
@@ -11,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-_WHOLE = 64 * 2**20  # a larger file is read in samples
+_WHOLE = 64 * 2**20  # larger files are sampled
 _SAMPLE = 2**20
 _SAMPLES = 32
 
@@ -19,16 +16,16 @@ _SAMPLES = 32
 @dataclass(frozen=True)
 class RetrieverIdentity:
     """
-    Name, index and parameters of a retriever. Two retrievers of equal identity give equal results.
+    Name, index and parameters of a retriever. Retrievers with equal identities return equal results.
 
     Args:
         name (`str`):
-            Its class, such as `"BM25Retriever"`.
+            Name of the class, such as `"BM25Retriever"`.
         fingerprint (`str`, *optional*):
-            Fingerprint of what it searches, see [`fingerprint_of`]. `None` where that is not known.
+            Fingerprint of the index, see [`fingerprint_of`]. `None` if it is unknown.
         parameters (`Mapping[str, Any]`, *optional*):
-            All that changes its results, as JSON can hold it. Parts, such as those of a hybrid retriever, are
-            identities as dictionaries.
+            Every setting that changes the results, as JSON values. The parts of a hybrid retriever are identities as
+            dictionaries.
     """
 
     name: str
@@ -36,46 +33,48 @@ class RetrieverIdentity:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The identity as JSON can hold it; [`RetrieverIdentity.from_dict`] reads it back."""
+        """Return the identity as JSON values, which [`RetrieverIdentity.from_dict`] reads."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """
-        Read an identity back.
+        Read an identity.
 
         Args:
             values (`Mapping[str, Any]`):
-                What [`RetrieverIdentity.to_dict`] gave. Further keys are passed over.
+                Result of [`RetrieverIdentity.to_dict`]. Other keys are ignored.
 
         Returns:
             [`RetrieverIdentity`]
 
         Raises:
-            `ValueError`: if it is no mapping, the name is missing or a value has another type.
+            `ValueError`: if `values` is not a mapping, the name is missing or a value has the wrong type.
         """
         fields = values if isinstance(values, Mapping) else {}
         name, fingerprint, parameters = fields.get("name"), fields.get("fingerprint"), fields.get("parameters", {})
         if not (isinstance(name, str) and isinstance(fingerprint, str | None) and isinstance(parameters, dict)):
-            raise ValueError(f"{values!r} is no retriever's identity: 'name', 'fingerprint', 'parameters' are needed.")
+            raise ValueError(
+                f"{values!r} is not the identity of a retriever. It needs 'name', 'fingerprint' and 'parameters'."
+            )
         return cls(name, fingerprint, parameters)
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits that are equal for equal identities: the SHA-256 of the identity as JSON."""
+        """SHA-256 of the identity as JSON: 64 hexadecimal digits, equal for equal identities."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
 def identity_of(retriever: Any) -> RetrieverIdentity:
     """
-    The identity of any retriever.
+    Return the identity of a retriever.
 
     Args:
         retriever ([`~tspo_trl.search.Retriever`]):
-            One with a property `identity`, or any other.
+            Any retriever, with or without a property `identity`.
 
     Returns:
-        [`RetrieverIdentity`]: its own, else one of its class's name alone.
+        [`RetrieverIdentity`]: the property `identity`, or an identity with only the name of the class.
     """
     identity = getattr(retriever, "identity", None)
     return identity if isinstance(identity, RetrieverIdentity) else RetrieverIdentity(type(retriever).__name__)
@@ -83,25 +82,25 @@ def identity_of(retriever: Any) -> RetrieverIdentity:
 
 def fingerprint_of(paths: Iterable[str | os.PathLike[str]]) -> str:
     """
-    Fingerprint of files: equal for copies of them anywhere, different for almost anything else.
+    Return the fingerprint of files. Copies in other folders have the same fingerprint.
 
-    A file of up to 64 MiB counts whole, a larger one by its size and 32 samples of 1 MiB spread evenly over it, so
-    that an index of many gigabytes costs a fraction of a second.
+    Files of up to 64 MiB are read whole. A larger file is represented by its size and 32 evenly spaced samples of
+    1 MiB, so an index of many gigabytes takes a fraction of a second.
 
     Args:
         paths (iterable of `str` or `os.PathLike`):
-            The files, in a fixed order.
+            The files, always in the same order.
 
     Returns:
         `str`: 64 hexadecimal digits.
 
     Raises:
         `OSError`: if a file cannot be read.
-        `ValueError`: if there are no files.
+        `ValueError`: if `paths` is empty.
     """
     files = [Path(path) for path in paths]
     if not files:
-        raise ValueError("paths is empty: a fingerprint needs at least one file.")
+        raise ValueError("paths is empty. A fingerprint needs at least one file.")
     digest = hashlib.sha256()
     for path in files:
         size = path.stat().st_size

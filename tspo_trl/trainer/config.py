@@ -23,180 +23,205 @@ class TSPOConfig(GRPOConfig):
     r"""
     Configuration class for the [`TSPOTrainer`].
 
-    [`TSPOConfig`] inherits every parameter from [`~trl.GRPOConfig`]; only the parameters of search rollouts and of
-    credit assignment are added. The method is that of [TSPO](https://huggingface.co/papers/2601.22776). Where its
-    abstract is silent the choice is ours, and marked "(ours)" here. With `alpha=0.0` and `turn_level_groups="never"`
-    TSPO is off and the trainer computes GRPO.
+    It adds the parameters below to those of [`~trl.GRPOConfig`]. The method is that of
+    [TSPO](https://huggingface.co/papers/2601.22776). Choices on which its abstract is silent are marked "(ours)". With
+    `alpha=0.0` and `turn_level_groups="never"` TSPO is off and the trainer computes GRPO.
 
     Parameters:
         > Parameters that control the First-Occurrence Latent Reward
 
         alpha (`float`, *optional*, defaults to `0.5`):
-            Partial credit of a wrong rollout for the turn whose retrieved evidence first contains a gold answer. The
-            default is ours. Where advantages are divided by the group's standard deviation, it cancels in all-wrong
-            groups.
+            Latent reward of a wrong rollout for the turn whose retrieved evidence first contains a gold answer (the
+            value is ours). Set it to 0 to turn the latent reward off. A division by the group's standard deviation
+            cancels it in all-wrong groups.
         credit (`str`, *optional*, defaults to `"first_occurrence"`):
-            Turns that get `alpha`: `"first_occurrence"`, the turn of the first occurrence only (TSPO), or `"prefix"`,
-            that turn and all before it (ours).
+            Turns that get `alpha`: `"first_occurrence"`, only the turn of the first occurrence (TSPO), or `"prefix"`,
+            that turn and all turns before it (ours). Choose `"prefix"` to credit the searches that led to the
+            evidence, too.
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            A rollout is correct when its outcome reward, the weighted sum of `reward_funcs`, reaches this value
-            (ours).
+            Outcome reward, the weighted sum of `reward_funcs`, from which a rollout is correct (ours). Lower it if
+            your outcome reward gives correct answers less than 1.
         match (`str`, *optional*, defaults to `"token"`):
-            How a gold answer is looked for in the evidence: `"token"`, normalised and at token boundaries (ours), or
-            `"substring"`, normalised and anywhere.
+            How the evidence is searched for a gold answer: `"token"` matches normalised text at token boundaries
+            (ours), `"substring"` matches normalised text anywhere. Choose `"substring"` for languages that write no
+            spaces between words.
         match_boolean_answers (`bool`, *optional*, defaults to `False`):
-            Whether gold answers that are only yes, no or "no answer" count as evidence (ours).
+            If `True`, gold answers that are only yes, no or "no answer" count as evidence (ours). Turn it on if these
+            words in a passage do answer your questions.
         skip_gold_in_question (`bool`, *optional*, defaults to `False`):
-            Whether to give no latent reward where a gold answer already stands in the question (ours).
+            If `True`, questions that already contain a gold answer get no latent reward (ours). Turn it on if many of
+            your questions repeat their answer.
 
         > Parameters that control the group-relative advantages
 
         turn_level_groups (`str`, *optional*, defaults to `"all_wrong"`):
             Groups whose advantages are computed turn by turn: `"all_wrong"`, those without a correct rollout (ours:
-            TSPO says only that it depends on the group's composition), `"always"` or `"never"`.
+            TSPO says only that the group's composition decides), `"always"` or `"never"`. Choose `"never"` to compute
+            all advantages at trajectory level, as GRPO does.
         turn_baseline (`str`, *optional*, defaults to `"same_turn"`):
-            What a turn is compared with at turn level: `"same_turn"`, the same turn of the group's other rollouts, or
-            `"all_turns"`, all turns of the group (ours).
+            Rewards that a turn is compared with at turn level: `"same_turn"`, those of the same turn in the group, or
+            `"all_turns"`, those of all turns in the group (ours). Choose `"all_turns"` if few rollouts of a group
+            reach the later turns.
         absent_turns (`str`, *optional*, defaults to `"skip"`):
             How rollouts that ended earlier enter the statistics of a later turn under `turn_baseline="same_turn"`:
-            `"skip"`, not at all, or `"zero"`, with reward 0 (ours). Skipping makes the baseline depend on the
-            rollouts' own stopping, which can pay or cost extra turns; the metrics
-            `tspo/advantage/early_stopping` and `tspo/advantage/late_stopping` show it.
+            `"skip"` leaves them out, `"zero"` counts them with reward 0 (ours). Choose `"zero"` if
+            `tspo/advantage/early_stopping` and `tspo/advantage/late_stopping` show that the number of turns pays or
+            costs: with `"skip"` the baseline depends on when rollouts stop.
         latent_in_mixed_groups (`bool`, *optional*, defaults to `False`):
-            Whether the reward of a wrong rollout holds `alpha` at trajectory level, too (ours). It then pays for all
-            that a near miss did, its wrong answer included, and kept policies from learning to answer in
-            `benchmarks/reproduction`. [`~tspo_trl.credit.group_advantages`] has it on unless told otherwise.
+            If `True`, near misses get `alpha` at trajectory level, too (ours). Turn it on to reward evidence in groups
+            with a correct rollout. It then also pays for the wrong answer, and kept policies from learning to answer
+            in `benchmarks/reproduction`. [`~tspo_trl.credit.group_advantages`] has it on by default.
         additive_credit (`bool`, *optional*, defaults to `False`):
-            Whether every group has GRPO's advantages of the outcome plus `alpha` times the group advantages of the
-            evidence, turn by turn (ours): the turns that `credit` names are compared with the group's other turns, in
-            correct rollouts, too, and the answer of a rollout that has found its evidence is judged by its outcome
-            only. `alpha` does not cancel then, and `turn_level_groups` and `latent_in_mixed_groups` have no effect;
-            `alpha=0.0` is GRPO. The rewards in trajectory files stay the outcome plus the latent reward of a wrong
-            rollout.
+            If `True`, the advantages of every group are GRPO's plus `alpha` times turn-level advantages of the
+            evidence alone (ours). Turn it on to credit evidence in mixed groups and in correct rollouts. The answer
+            after the evidence is judged by its outcome only. `alpha` does not cancel, `turn_level_groups` and
+            `latent_in_mixed_groups` have no effect, and `alpha=0.0` is GRPO. The rewards in trajectory files do not
+            change.
 
         > Parameters that control search rollouts (used with a `retriever`)
 
         max_turns (`int`, *optional*, defaults to `4`):
-            Number of turns in which the model may search. A rollout that has not answered by then gets one last turn
-            in which nothing is searched, as in Search-R1.
+            Turns in which the model may search. Raise it if questions need more searches. A rollout that has not
+            answered by then gets one last turn without a search, as in Search-R1.
         max_turn_length (`int`, *optional*, defaults to `500`):
-            Maximum number of tokens generated in a turn (Search-R1).
+            Maximum number of tokens generated in a turn (Search-R1). Raise it if turns are cut off before their
+            action.
         max_feedback_length (`int`, *optional*, defaults to `500`):
-            Maximum number of tokens of a feedback, tags included (Search-R1). Longer feedback is cut and keeps its
-            closing tag.
+            Maximum number of tokens of a feedback, tags included (Search-R1). Raise it if passages are cut. A feedback
+            that is cut keeps its closing tag.
         search_top_k (`int`, *optional*, defaults to `3`):
-            Number of passages per search (Search-R1). Not to be confused with `top_k`, which belongs to sampling.
+            Passages per search (Search-R1). Raise it if the evidence is often ranked lower, together with
+            `max_feedback_length`. `top_k` is a different parameter, of sampling.
 
         > Parameters that control the evaluation
 
         greedy_evaluation (`bool`, *optional*, defaults to `True`):
-            Whether [`TSPOTrainer.evaluate`] answers each question once, with the most probable tokens, as
-            `tspo-trl evaluate` does (ours). With `False` it samples `num_generations_eval` rollouts, as
-            [`~trl.GRPOTrainer`] does. Used with a `retriever` only. [`~trl.GRPOConfig`] checks the size of evaluation
-            batches against `num_generations_eval` all the same: set it to 1.
+            If `True`, [`TSPOTrainer.evaluate`] answers each question once with the most probable tokens, as
+            `tspo-trl evaluate` does (ours, used with a `retriever`). Turn it off to sample `num_generations_eval`
+            rollouts per question, as [`~trl.GRPOTrainer`] does. [`~trl.GRPOConfig`] checks the evaluation batch size
+            against `num_generations_eval` in either case, so set that to 1.
 
         > Parameters that control the logging
 
         log_trajectories (`bool`, *optional*, defaults to `True`):
-            Whether to write the trajectories of every logging step to
-            `output_dir/trajectories/step_XXXXXX.jsonl`.
+            If `True`, the trajectories of every logging step are written to
+            `output_dir/trajectories/step_XXXXXX.jsonl`. Turn it off to save disk space.
 
     > [!NOTE]
-    > These parameters have default values different from [`~trl.GRPOConfig`]:
-    > - `max_completion_length`: Defaults to `4096` instead of `512`. It is the budget of all turns and feedbacks of a
-    >   rollout together.
+    > One default value differs from [`~trl.GRPOConfig`]: `max_completion_length` is `4096` instead of `512`. It is the
+    > budget of all turns and feedbacks of a rollout together.
     """
 
     max_completion_length: int = field(
         default=4096,
-        metadata={"help": "Maximum number of tokens of a completion: of all its turns and feedbacks together."},
+        metadata={
+            "help": "Maximum number of tokens of all turns and feedbacks of a rollout together. Raise it with "
+            "`max_turns`, `max_turn_length` and `max_feedback_length`."
+        },
     )
 
     # Parameters that control the First-Occurrence Latent Reward
     alpha: float = field(
         default=0.5,
         metadata={
-            "help": "Partial credit of a wrong rollout for the turn whose retrieved evidence first contains a gold "
-            "answer."
+            "help": "Latent reward of a wrong rollout for the turn whose retrieved evidence first contains a gold "
+            "answer. Set it to 0 to turn the latent reward off."
         },
     )
     credit: Credit = field(
         default="first_occurrence",
         metadata={
-            "help": "Turns that get `alpha`: 'first_occurrence' (that turn only) or 'prefix' (that turn and all "
-            "before it)."
+            "help": "Turns that get `alpha`: 'first_occurrence' (only that turn) or 'prefix' (that turn and all turns "
+            "before it). Choose 'prefix' to credit the searches that led to the evidence, too."
         },
     )
     success_threshold: float = field(
         default=1.0,
-        metadata={"help": "A rollout is correct when its outcome reward reaches this value."},
+        metadata={
+            "help": "Outcome reward from which a rollout is correct. Lower it if your outcome reward gives correct "
+            "answers less than 1."
+        },
     )
     match: Match = field(
         default="token",
         metadata={
-            "help": "How a gold answer is looked for in the evidence: 'token' (at token boundaries) or 'substring'."
+            "help": "How the evidence is searched for a gold answer: 'token' (at token boundaries) or 'substring' "
+            "(anywhere). Choose 'substring' for languages that write no spaces between words."
         },
     )
     match_boolean_answers: bool = field(
         default=False,
-        metadata={"help": "Whether gold answers that are only yes, no or 'no answer' count as evidence."},
+        metadata={
+            "help": "If `True`, gold answers that are only yes, no or 'no answer' count as evidence. Turn it on if "
+            "these words in a passage do answer your questions."
+        },
     )
     skip_gold_in_question: bool = field(
         default=False,
-        metadata={"help": "Whether to give no latent reward where a gold answer already stands in the question."},
+        metadata={
+            "help": "If `True`, questions that already contain a gold answer get no latent reward. Turn it on if many "
+            "of your questions repeat their answer."
+        },
     )
 
     # Parameters that control the group-relative advantages
     turn_level_groups: TurnLevelGroups = field(
         default="all_wrong",
-        metadata={"help": "Groups whose advantages are computed turn by turn: 'all_wrong', 'always' or 'never'."},
+        metadata={
+            "help": "Groups whose advantages are computed turn by turn: 'all_wrong', 'always' or 'never'. Choose "
+            "'never' to compute all advantages at trajectory level, as GRPO does."
+        },
     )
     turn_baseline: TurnBaseline = field(
         default="same_turn",
         metadata={
-            "help": "What a turn is compared with at turn level: 'same_turn' (of the group's other rollouts) or "
-            "'all_turns' (of the group)."
+            "help": "Rewards that a turn is compared with at turn level: 'same_turn' or 'all_turns' of the group. "
+            "Choose 'all_turns' if few rollouts of a group reach the later turns."
         },
     )
     absent_turns: AbsentTurns = field(
         default="skip",
         metadata={
             "help": "How rollouts that ended earlier enter the statistics of a later turn: 'skip' (not at all) or "
-            "'zero' (with reward 0)."
+            "'zero' (with reward 0). Choose 'zero' if the metrics under `tspo/advantage/` show that the number of "
+            "turns pays or costs."
         },
     )
     latent_in_mixed_groups: bool = field(
         default=False,
-        metadata={"help": "Whether the reward of a wrong rollout holds `alpha` at trajectory level, too."},
+        metadata={
+            "help": "If `True`, near misses get `alpha` at trajectory level, too. Turn it on to reward evidence in "
+            "groups with a correct rollout."
+        },
     )
     additive_credit: bool = field(
         default=False,
         metadata={
-            "help": "Whether every group has GRPO's advantages of the outcome plus `alpha` times the group advantages "
-            "of the evidence, turn by turn. `turn_level_groups` and `latent_in_mixed_groups` have no effect then."
+            "help": "If `True`, the advantages of every group are GRPO's plus `alpha` times turn-level advantages of "
+            "the evidence alone. Turn it on to credit evidence in mixed groups and in correct rollouts."
         },
     )
 
     # Parameters that control search rollouts
     max_turns: int = field(
         default=4,
-        metadata={
-            "help": "Number of turns in which the model may search. A rollout that has not answered by then gets one "
-            "last turn in which nothing is searched."
-        },
+        metadata={"help": "Turns in which the model may search. Raise it if questions need more searches."},
     )
     max_turn_length: int = field(
         default=500,
-        metadata={"help": "Maximum number of tokens generated in a turn."},
+        metadata={
+            "help": "Maximum number of tokens generated in a turn. Raise it if turns are cut off before their action."
+        },
     )
     max_feedback_length: int = field(
         default=500,
-        metadata={"help": "Maximum number of tokens of a feedback, tags included."},
+        metadata={"help": "Maximum number of tokens of a feedback, tags included. Raise it if passages are cut."},
     )
     search_top_k: int = field(
         default=3,
         metadata={
-            "help": "Number of passages per search. Not to be confused with `top_k`, which belongs to sampling."
+            "help": "Passages per search. Raise it if the evidence is often ranked lower, together with "
+            "`max_feedback_length`."
         },
     )
 
@@ -204,8 +229,8 @@ class TSPOConfig(GRPOConfig):
     greedy_evaluation: bool = field(
         default=True,
         metadata={
-            "help": "Whether evaluation answers each question once, with the most probable tokens, or samples "
-            "`num_generations_eval` rollouts."
+            "help": "If `True`, evaluation answers each question once with the most probable tokens. Turn it off to "
+            "sample `num_generations_eval` rollouts per question."
         },
     )
 
@@ -213,8 +238,8 @@ class TSPOConfig(GRPOConfig):
     log_trajectories: bool = field(
         default=True,
         metadata={
-            "help": "Whether to write the trajectories of every logging step to "
-            "`output_dir/trajectories/step_XXXXXX.jsonl`."
+            "help": "If `True`, the trajectories of every logging step are written to "
+            "`output_dir/trajectories/step_XXXXXX.jsonl`. Turn it off to save disk space."
         },
     )
 
@@ -231,20 +256,20 @@ class TSPOConfig(GRPOConfig):
                 raise ValueError(f"`{name}` must be a whole number of at least 1, got {getattr(self, name)!r}.")
         if self.num_generations is not None and self.num_generations < 2:
             raise ValueError(
-                f"`num_generations` must be at least 2, got {self.num_generations}: an advantage compares a rollout "
+                f"`num_generations` must be at least 2, got {self.num_generations}. An advantage compares a rollout "
                 "with the others of its group. Set it to 4 or more."
             )
         super().__post_init__()
 
     @property
     def tspo_enabled(self) -> bool:
-        """Whether the advantages are TSPO's; with `alpha=0.0` and no group at turn level they are GRPO's."""
+        """Whether the advantages are TSPO's. With `alpha=0.0` and no group at turn level they are GRPO's."""
         has_turn_level = self.turn_level_groups != "never" and not self.additive_credit
         return self.alpha > 0 or has_turn_level
 
     @property
     def credit_options(self) -> dict[str, Any]:
-        """The keyword arguments of [`~tspo_trl.credit.group_advantages`]."""
+        """Keyword arguments of [`~tspo_trl.credit.group_advantages`]."""
         names = ["alpha", "credit", "turn_level_groups", "turn_baseline", "absent_turns", "latent_in_mixed_groups"]
         names += ["additive_credit", "scale_rewards", "success_threshold"]
         return {name: getattr(self, name) for name in names}

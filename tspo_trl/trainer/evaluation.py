@@ -1,4 +1,4 @@
-"""What [`TSPOTrainer.evaluate`] adds to TRL's: greedy decoding, and scores over questions instead of batches."""
+"""Evaluation of the trainer: greedy decoding, and scores over questions instead of batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,15 +21,15 @@ from .metrics import mean_scores, score_rollout
 @contextmanager
 def greedy_evaluation(trainer: GRPOTrainer) -> Iterator[None]:
     """
-    Have a trainer evaluate with one rollout of the most probable tokens for each question.
+    Let a trainer evaluate each question with one rollout of the most probable tokens.
 
     Args:
         trainer ([`~trl.GRPOTrainer`]):
-            The trainer, initialised; either backend.
+            Initialised trainer with either backend.
     """
     own: Any = trainer
     if own.use_vllm:
-        # What stands there wins over the trainer's own temperature.
+        # `generation_kwargs` override the trainer's temperature.
         sampler, name = own.vllm_generation, "generation_kwargs"
         greedy: Any = {**sampler.generation_kwargs, "temperature": 0.0}
     else:
@@ -45,7 +45,7 @@ def greedy_evaluation(trainer: GRPOTrainer) -> Iterator[None]:
 
 
 class EvaluationScores:
-    """The scores of one evaluation, of all processes, batch by batch."""
+    """Scores of one evaluation over all processes."""
 
     def __init__(self) -> None:
         self._scores: list[tuple[str | None, dict[str, float] | None]] = []
@@ -54,15 +54,15 @@ class EvaluationScores:
         self, trajectories: Sequence[Trajectory], rows: Sequence[Mapping[str, Any]], first_hits: Sequence[int]
     ) -> None:
         """
-        Score this process's part of a batch; a collective operation.
+        Score this process's part of a batch. This is a collective operation.
 
         Args:
             trajectories (sequence of [`~tspo_trl.trajectory.Trajectory`]):
                 The rollouts.
             rows (sequence of mappings):
-                The dataset row that each answers, with `golden_answers`.
+                Their dataset rows, with `golden_answers`.
             first_hits (sequence of `int`):
-                Zero-based turn of the first occurrence, -1 for never.
+                Turn of the first occurrence, from 0. -1 if there is none.
         """
         own = [
             (row.get("data_source"), None)
@@ -77,17 +77,17 @@ class EvaluationScores:
 
     def means(self, num_rollouts: int | None, prefix: str) -> dict[str, float]:
         """
-        The mean scores, see [`~tspo_trl.trainer.metrics.mean_scores`].
+        Return the mean scores ([`~tspo_trl.trainer.metrics.mean_scores`]).
 
         Args:
             num_rollouts (`int`, *optional*):
-                Rollouts of the evaluation, where that is known: what is beyond them was repeated to fill up the
-                processes' last batches.
+                Number of rollouts of the evaluation, if it is known. Further rollouts only filled up the last batches
+                of the processes.
             prefix (`str`):
                 Prefix of the names, such as `"eval"`.
 
         Returns:
-            `dict[str, float]`: empty where nothing was added.
+            `dict[str, float]`: empty if nothing was added.
         """
         counted = self._scores[:num_rollouts]
         if not counted:
@@ -103,7 +103,7 @@ class EvaluatingTrainer(LoggingTrainer):
     It takes the arguments of [`~trl.GRPOTrainer`].
     """
 
-    # TRL's own tests call methods of trainers that were never initialised. Those have no retriever.
+    # TRL's own tests call methods of trainers without `__init__`. Those have no retriever.
     retriever: Retriever | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -117,18 +117,18 @@ class EvaluatingTrainer(LoggingTrainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """
-        Evaluate, as [`~transformers.Trainer`] does; with a `retriever`, by default, greedily.
+        Evaluate as [`~transformers.Trainer`] does. With a `retriever`, decoding is greedy by default.
 
         Args:
             eval_dataset ([`~datasets.Dataset`] or `dict[str, Dataset]`, *optional*):
-                What to evaluate on, `self.eval_dataset` by default. Rows with a `data_source` are also scored by it.
+                Evaluation data, `self.eval_dataset` by default. Rows with a `data_source` are also scored by it.
             ignore_keys, metric_key_prefix (*optional*):
                 As in [`~transformers.Trainer.evaluate`].
 
         Returns:
-            `dict[str, float]`: what [`~transformers.Trainer`] returns, and, with a `retriever` and `golden_answers`,
+            `dict[str, float]`: the metrics of [`~transformers.Trainer`]. With a `retriever` and `golden_answers`, also
             means over the questions ([`~tspo_trl.trainer.metrics.mean_scores`]), such as `eval_exact_match`,
-            `eval_nq/exact_match` and `eval_macro/exact_match`. A question whose search failed is in none of them.
+            `eval_nq/exact_match` and `eval_macro/exact_match`. They leave out questions with a failed search.
         """
         is_greedy = self.retriever is not None and self.args.greedy_evaluation
         with greedy_evaluation(self) if is_greedy else nullcontext():
@@ -142,11 +142,11 @@ class EvaluatingTrainer(LoggingTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        # An evaluation that was broken off, and `predict`, leave theirs.
+        # An interrupted evaluation and `predict` leave scores and records.
         self._evaluation_scores, self._trajectory_files.records["eval"] = EvaluationScores(), []
         loop_args = (description, prediction_loss_only, ignore_keys, metric_key_prefix)
         output: Any = super().evaluation_loop(dataloader, *loop_args)
-        group_size: Any = self.num_generations_eval  # the sampler repeats each row of the dataset
+        group_size: Any = self.num_generations_eval  # the sampler repeats each row
         num_rollouts = self.num_examples(dataloader) * group_size if has_length(dataloader) else None
         output.metrics.update(self._evaluation_scores.means(num_rollouts, metric_key_prefix))
         self._trajectory_files.records["eval"] = self._trajectory_files.records["eval"][:num_rollouts]

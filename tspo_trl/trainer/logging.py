@@ -1,7 +1,7 @@
-"""What [`TSPOTrainer`] logs of its rollouts: metrics, tables of completions and of turns, trajectory files.
+"""Logging of rollouts: metrics, tables of completions and turns, trajectory files.
 
-[`LoggingTrainer`] corrects what TRL's logging says of search rollouts and adds to it. Tables come with
-`log_completions`, in TRL's own way and to the trackers of `report_to`; a tracker that is not used is not imported.
+[`LoggingTrainer`] corrects TRL's metrics of search rollouts and adds more. `log_completions` adds tables, which go to
+the trackers of `report_to`. Unused trackers are not imported.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from .tables import CONSOLE_COLUMNS, NUM_GROUPS, Record, TurnTables, markdown_ta
 
 class LoggingTrainer(ResumableTrainer):
     """
-    [`~trl.GRPOTrainer`] that logs what is known of rollouts in turns.
+    [`~trl.GRPOTrainer`] that logs turns and their credit.
 
     It takes the arguments of [`~trl.GRPOTrainer`].
     """
@@ -37,11 +37,11 @@ class LoggingTrainer(ResumableTrainer):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         settings: Any = self.args
-        self._trajectories: list[Trajectory] = []  # of the batch in hand, this process's part
+        self._trajectories: list[Trajectory] = []  # of the current batch, this process's part
         self._trajectory_files = TrajectoryFiles(str(settings.output_dir))
-        # Nothing is credited with a plain `GRPOConfig`.
+        # A plain `GRPOConfig` has no `success_threshold`, and nothing is credited.
         self._turn_tables = TurnTables(settings.generation_batch_size, getattr(settings, "success_threshold", 1.0))
-        self._modes_to_log: set[str] = set()  # those with turns that no log entry had yet
+        self._modes_to_log: set[str] = set()  # modes with turns that are not logged yet
 
     @property
     def _mode(self) -> str:
@@ -64,21 +64,21 @@ class LoggingTrainer(ResumableTrainer):
         self._append_metrics(mode, search_metrics(gather_object([statistics])))
 
     def _correct_length_metrics(self) -> None:
-        """TRL counts a completion without end-of-sequence token as clipped; ours are where they ran out of budget."""
+        """TRL counts completions without an end-of-sequence token as clipped. Count those that ran out of budget."""
         is_clipped = self._tensor([one.end_reason == "max_length" for one in self._trajectories])
         lengths = self._tensor([float(one.num_tokens) for one in self._trajectories])
         for name, value in length_metrics(*self.accelerator.gather((lengths, is_clipped))).items():
             self._metrics[self._mode][name][-1] = value
 
     def _correct_logged_advantages(self, advantages: Tensor) -> None:
-        """TRL logs one advantage per completion; ours is the mean over the turns."""
+        """TRL logs one advantage per completion. Replace it by the mean over the turns."""
         logged: Any = self._logs["advantages"]
         for _ in range(min(len(logged), len(advantages))):
             logged.pop()
         logged.extend(advantages.tolist())
 
     def _local_rows(self, num_rollouts: int) -> slice:
-        """The rows of this process in a batch of all processes."""
+        """Rows of this process in a batch of all processes."""
         first = self.accelerator.process_index * num_rollouts
         return slice(first, first + num_rollouts)
 
@@ -91,7 +91,7 @@ class LoggingTrainer(ResumableTrainer):
         advantages: Tensor,
         group_size: int,
     ) -> None:
-        """Log the credit of a batch. `inputs` are this process's rows, the tensors those of all processes."""
+        """Log the credit of a batch. `inputs` are rows of this process, the tensors cover all processes."""
         local = self._local_rows(len(inputs))
         if "golden_answers" in inputs[0]:
             credit = (outcomes, num_turns, first_hits, advantages, group_size, self.args.success_threshold)
@@ -105,7 +105,7 @@ class LoggingTrainer(ResumableTrainer):
     # Tables and files
 
     def _keep_records(self, records: list[Record | None]) -> None:
-        """Take a batch of all processes for the next log entry; `None` stands for a rollout that is not credited."""
+        """Keep a batch of all processes for the next log entry. A record is `None` for a rollout without credit."""
         if not self.accelerator.is_main_process:
             return
         credited = [record for record in records if record]
@@ -127,14 +127,14 @@ class LoggingTrainer(ResumableTrainer):
 
     @contextmanager
     def _more_columns(self, columns: dict[str, pd.Series]) -> Iterator[None]:
-        """Have TRL log its table of completions with more columns, and print it with a few of them."""
+        """Let TRL log its table of completions with all `columns`, and print it with a few of them."""
         if not columns:
             yield
             return
         own: Any = self._logs
         num_samples: Any = self.num_completions_to_print
         completions = [plain_messages(completion) for completion in own["completion"]]
-        # What a reward function logs under the same name is what the user asked for.
+        # If a reward function logs a column of the same name, the user's column wins.
         shown: Any = {**own, "completion": completions, "extra": {**columns, **own["extra"]}}
         self._logs, self.num_completions_to_print = shown, 0
         try:
@@ -146,7 +146,7 @@ class LoggingTrainer(ResumableTrainer):
         print_prompt_completions_sample(*table, self.state.global_step, num_samples, extra=extra)
 
     def _log_turns(self, mode: str, columns: dict[str, pd.Series]) -> None:
-        """Log the table of turns to the trackers that get TRL's table of completions, and both to TensorBoard."""
+        """Log the table of turns to the trackers of TRL's table of completions, and both tables to TensorBoard."""
         turns = self._turn_tables.turns(mode, self.state.global_step)
         if turns.empty:
             return
@@ -165,7 +165,7 @@ class LoggingTrainer(ResumableTrainer):
                 self._write_texts(callback.tb_writer, mode, columns, turns)
 
     def _write_texts(self, writer: Any, mode: str, columns: dict[str, pd.Series], turns: pd.DataFrame) -> None:
-        """Both tables as texts, of a few groups: TensorBoard has no tables."""
+        """Write a few groups of both tables as texts, because TensorBoard has no tables."""
         own: Any = self._logs
         completions = pd.DataFrame({**columns, **own["rewards"], **own["extra"], "advantage": own["advantages"]})
         num_groups = NUM_GROUPS if self.num_completions_to_print is None else self.num_completions_to_print

@@ -1,4 +1,4 @@
-"""Metrics of a batch of rollouts: pure functions from outcomes, turns and trajectories to named numbers."""
+"""Metrics of a batch of rollouts, and scores of an evaluation: pure functions that return named numbers."""
 
 import math
 from collections import Counter
@@ -14,14 +14,14 @@ from ..search.statistics import SearchStatistics
 from ..trajectory import Trajectory
 
 SCORES = ("exact_match", "f1", "cover_exact_match", "retrieval_recall", "near_miss", "searches")
-"""Keys of the scores in a line of a trajectory file, in the order of the report."""
+"""Names of the scores of a rollout, in the order of an evaluation's report."""
 
 _SEARCH_COUNTS = ("queries", "sent", "cached", "failed", "empty")
 END_REASONS = ("answered", "max_turns", "max_length", "no_action", "search_failed")
 
 
 def _mean(values: Tensor) -> float:
-    """Mean, NaN of nothing: TRL leaves NaN out when it averages over the steps of a log entry."""
+    """Mean, NaN if there are no values. TRL skips NaN when it averages over the steps of a log entry."""
     return values.float().mean().item() if values.numel() else float("nan")
 
 
@@ -34,25 +34,25 @@ def credit_metrics(
     success_threshold: float,
 ) -> dict[str, float]:
     """
-    What the policy can learn from a batch, and what it could with GRPO.
+    Measure what the policy can learn from a batch, with TSPO and with GRPO.
 
     Args:
         outcomes (`torch.Tensor` of shape `(N,)`):
-            Outcome rewards, NaN where unscorable; groups contiguous.
+            Outcome rewards, NaN if unscorable. The rollouts of a group are adjacent.
         num_turns (`torch.Tensor` of shape `(N,)`):
             Turns of each rollout.
         first_hits (`torch.Tensor` of shape `(N,)`):
-            Zero-based turn whose evidence first holds a gold answer, -1 for never.
+            Turn whose evidence first contains a gold answer, from 0. -1 if there is none.
         advantages (`torch.Tensor` of shape `(N, turns)`):
-            Advantage of each turn, 0 past `num_turns`.
+            Advantage of each turn, 0 after the last turn.
         group_size (`int`):
             Rollouts per group.
         success_threshold (`float`):
             Outcome from which a rollout is correct.
 
     Returns:
-        `dict[str, float]`: metrics under `tspo/`. Shares are between 0 and 1; `first_occurrence_turn` is a mean over
-        the rollouts with an occurrence, NaN where there is none.
+        `dict[str, float]`: metrics under `tspo/`. Shares are between 0 and 1. `first_occurrence_turn` is a mean over
+        the rollouts with an occurrence, NaN if there is none.
     """
     kinds = trajectory_kinds(outcomes, first_hits, success_threshold)
     scorable = ~outcomes.isnan()
@@ -74,14 +74,14 @@ def credit_metrics(
 
 def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
     """
-    Length, queries and end of each rollout of this process.
+    Count the turns, searches and queries of each rollout, and mark its end.
 
     Args:
         trajectories (sequence of [`Trajectory`]):
-            The process's rollouts.
+            Rollouts of this process.
 
     Returns:
-        `dict[str, torch.Tensor]`: under `rollout/`, one value per rollout, to be averaged over all processes.
+        `dict[str, torch.Tensor]`: under `rollout/`, one value per rollout.
     """
     invalid = [sum(turn.action is None for turn in one.turns) for one in trajectories]
     queries = [sum(len(turn.queries) for turn in one.turns) for one in trajectories]
@@ -100,17 +100,17 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
 
 def length_metrics(lengths: Tensor, is_clipped: Tensor) -> dict[str, float]:
     """
-    TRL's metrics of the completions that ended by themselves.
+    Compute TRL's metrics of the completions that were not clipped.
 
     Args:
         lengths (`torch.Tensor` of shape `(N,)`, floating point):
             Tokens of each completion.
         is_clipped (`torch.Tensor` of shape `(N,)` and type bool):
-            Which completions ran out of budget.
+            Completions that ran out of budget.
 
     Returns:
-        `dict[str, float]`: under `completions/`, the share of clipped completions, and mean, least and greatest length
-        of the others, 0 where there are none.
+        `dict[str, float]`: under `completions/`, the share of clipped completions, and the mean, minimum and maximum
+        length of the others, 0 if all are clipped.
     """
     terminated = lengths[~is_clipped]
     terminated = terminated if terminated.numel() else torch.zeros(1)
@@ -124,16 +124,16 @@ def length_metrics(lengths: Tensor, is_clipped: Tensor) -> dict[str, float]:
 
 def search_metrics(statistics: Sequence[SearchStatistics]) -> dict[str, float]:
     """
-    What the searches of a batch cost.
+    Sum up the cost of the searches of a batch.
 
     Args:
         statistics (sequence of [`~tspo_trl.search.statistics.SearchStatistics`]):
-            Those of each process.
+            Statistics of each process.
 
     Returns:
-        `dict[str, float]`: under `search/`, summed over the processes; what the retriever itself counts; and
-        `latency`, in seconds per call of the retriever (NaN where there was none). A retriever that counts
-        `cache_hits` and `cache_misses` has a `cache_hit_rate`, too (NaN where it was not asked).
+        `dict[str, float]`: under `search/`, counts summed over the processes, the retriever's own counters, and
+        `latency` in seconds per call of the retriever (NaN without a call). If the retriever counts `cache_hits` and
+        `cache_misses`, also their `cache_hit_rate` (NaN without either).
     """
     counters = Counter[str]()
     for one in statistics:
@@ -152,19 +152,20 @@ def _ratio(part: float, whole: float) -> float:
 
 def score_rollout(trajectory: Trajectory, golden_answers: Sequence[str], first_hit: int | None) -> dict[str, float]:
     """
-    Score a rollout.
+    Score a rollout against its gold answers.
 
     Args:
         trajectory ([`~tspo_trl.trajectory.Trajectory`]):
             The rollout.
         golden_answers (`Sequence[str]`):
-            Accepted answers to its question.
+            Gold answers to its question.
         first_hit (`int` or `None`):
-            Turn whose evidence first holds a gold answer ([`~tspo_trl.credit.first_occurrence`]), `None` for never.
+            Turn whose evidence first contains a gold answer ([`~tspo_trl.credit.first_occurrence`]), `None` if there
+            is none.
 
     Returns:
-        `dict[str, float]`: a number for each of [`SCORES`]. All are between 0 and 1 except `searches`, the queries
-        that were answered. A near miss is a rollout without exact match whose evidence holds a gold answer.
+        `dict[str, float]`: a number for each of [`SCORES`]. All are between 0 and 1 except `searches`, the number of
+        answered queries. A near miss has no exact match, but its evidence contains a gold answer.
     """
     prediction = trajectory.prediction
     is_right = exact_match(prediction, golden_answers)
@@ -180,18 +181,18 @@ def score_rollout(trajectory: Trajectory, golden_answers: Sequence[str], first_h
 
 def mean_scores(scores: Sequence[Mapping[str, float] | None], data_sources: Sequence[str | None]) -> dict[str, float]:
     """
-    Mean scores of an evaluation.
+    Average the scores of an evaluation.
 
     Args:
-        scores (sequence of mappings):
-            What [`score_rollout`] returned for each rollout, at least one; `None` for a rollout whose search failed,
-            which is no wrong answer and counts in no mean.
-        data_sources (sequence of `str`):
-            Where each question is from, `None` where that is not known.
+        scores (sequence of mappings or `None`):
+            Result of [`score_rollout`] for each rollout, at least one. `None` for a rollout with a failed search,
+            which counts in no mean.
+        data_sources (sequence of `str` or `None`):
+            Data source of each question, `None` if it is unknown.
 
     Returns:
-        `dict[str, float]`: the mean of each score; where there are several data sources also `<data_source>/<score>`
-        of each, and `macro/<score>`, the mean over the data sources. NaN where nothing could be scored.
+        `dict[str, float]`: the mean of each score. With several data sources, also `<data_source>/<score>` for each of
+        them and `macro/<score>`, the mean over the data sources. NaN if no rollout has a score.
     """
     means = _means(scores)
     sources = list(dict.fromkeys(data_sources))

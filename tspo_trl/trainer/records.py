@@ -1,4 +1,4 @@
-"""Joins trajectories with their credit: first occurrences, token advantages, records of the trajectory files."""
+"""Trajectories and their credit: first occurrences, token advantages, records and files of trajectories."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .config import TSPOConfig
 
 
 def gold_in_question(example: dict[str, Any], args: TSPOConfig) -> bool:
-    """Whether a gold answer of a dataset row already stands in its `question`."""
+    """Whether the `question` of a dataset row already contains a gold answer."""
     return contains_answer(
         example.get("question") or "",
         example["golden_answers"],
@@ -28,18 +28,18 @@ def gold_in_question(example: dict[str, Any], args: TSPOConfig) -> bool:
 
 def find_first_hit(trajectory: Trajectory, example: dict[str, Any], args: TSPOConfig) -> int:
     """
-    The turn whose evidence first holds a gold answer.
+    Find the turn whose evidence first contains a gold answer.
 
     Args:
         trajectory ([`Trajectory`]):
             The rollout.
         example (`dict`):
-            The dataset row that it answers, with `golden_answers`.
+            Its dataset row, with `golden_answers`.
         args ([`TSPOConfig`]):
-            `match`, `match_boolean_answers` and `skip_gold_in_question` are used.
+            Configuration with `match`, `match_boolean_answers` and `skip_gold_in_question`.
 
     Returns:
-        `int`: zero-based turn, -1 for never.
+        `int`: turn, from 0. -1 if there is none.
     """
     if args.skip_gold_in_question and gold_in_question(example, args):
         return -1
@@ -54,11 +54,11 @@ def find_first_hit(trajectory: Trajectory, example: dict[str, Any], args: TSPOCo
 
 def weighted_outcomes(rewards_per_func: Tensor, weights: Tensor) -> Tensor:
     """
-    Outcome rewards: TRL's weighted sum of all reward functions.
+    Compute the outcome rewards, TRL's weighted sum of all reward functions.
 
     Args:
         rewards_per_func (`torch.Tensor` of shape `(N, functions)`):
-            What each function gave each rollout, NaN if it did not score it.
+            Reward of each function for each rollout, NaN if there is none.
         weights (`torch.Tensor` of shape `(functions,)`):
             Weight of each function.
 
@@ -102,23 +102,23 @@ def trajectory_records(
     args: TSPOConfig,
 ) -> list[dict[str, Any]]:
     """
-    The lines of a trajectory file; all sequences have one element per rollout.
+    Make the lines of a trajectory file. All sequences have one element per rollout.
 
     Args:
         trajectories (sequence of [`Trajectory`]):
             The rollouts.
         examples (sequence of `dict`):
-            The dataset row that each answers.
+            Their dataset rows.
         groups (sequence of `int`):
-            Which group of the batch each belongs to.
+            Number of their group in the batch.
         first_hits (sequence of `int`):
-            Zero-based turn of the first occurrence, -1 for never (written as `null`).
+            Turn of the first occurrence, from 0. -1 if there is none (written as `null`).
         outcomes (sequence of `float`):
-            Outcome rewards, NaN where unscorable (written as `null`).
+            Outcome rewards, NaN if unscorable (written as `null`).
         advantages (sequence of sequences of `float`):
-            Advantage of each turn; what is past the last turn is left out.
+            Advantage of each turn. Values after the last turn are dropped.
         args ([`TSPOConfig`]):
-            `alpha`, `credit` and `success_threshold` are used.
+            Configuration with `alpha`, `credit` and `success_threshold`.
 
     Returns:
         `list[dict]`: JSON values only.
@@ -141,7 +141,7 @@ def trajectory_records(
 def _with_credit(
     trajectory: Trajectory, first_hit: int, outcome: float, advantages: Sequence[float], args: TSPOConfig
 ) -> Trajectory:
-    """The trajectory with reward and advantage in its turns."""
+    """Set reward and advantage of each turn."""
     rewards = turn_rewards(
         outcome,
         len(trajectory.turns),
@@ -159,15 +159,15 @@ def _with_credit(
 
 class TrajectoryFiles:
     """
-    Keeps the trajectories of the batches since the last logging step, and writes them with it.
+    Keeps trajectories until the next logging step, which writes them.
 
     Args:
         output_dir (`str` or `os.PathLike`):
-            Folder of the run; the files go to its folder `trajectories`.
+            Folder of the run. The files go to its subfolder `trajectories`.
 
     Attributes:
         records (`dict[str, list[dict]]`):
-            The lines that are kept, of `"train"` and `"eval"`.
+            Lines that are not written yet, of `"train"` and `"eval"`.
     """
 
     def __init__(self, output_dir: str | PathLike):
@@ -180,8 +180,8 @@ class TrajectoryFiles:
 
         Args:
             mode (`str`):
-                `"train"`, where the latest batch stands for the step, as in TRL's table of completions; or `"eval"`,
-                where all batches of an evaluation are kept.
+                `"train"` keeps the latest batch only, as TRL's table of completions does. `"eval"` keeps all batches
+                of an evaluation.
             records (`list[dict]`):
                 Lines of the file.
         """
@@ -189,16 +189,16 @@ class TrajectoryFiles:
 
     def write(self, mode: str, step: int, logs: dict[str, float]) -> None:
         """
-        Write what was kept, if anything; a file of the same step is replaced.
+        Write the lines that were kept, if any. A file of the same step is replaced.
 
         Args:
             mode (`str`):
                 `"train"` or `"eval"`.
             step (`int`):
-                Number of the step, for the file's name and in every line.
+                Number of the step, for the file name and in every line.
             logs (`dict[str, float]`):
-                What the trainer logs: several evaluations may fall on one step, and each has its own prefix there,
-                such as `eval_nq`.
+                Log entry of the trainer. It tells several evaluations of one step apart by their prefix, such as
+                `eval_nq`.
         """
         records, self.records[mode] = self.records[mode], []
         if not records:

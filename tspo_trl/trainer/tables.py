@@ -1,7 +1,7 @@
-"""Tables of rollouts and of their turns: what TRL's `log_completions` shows of a batch, with what TSPO knows of it.
+"""Tables of rollouts and of turns: what TSPO adds to TRL's `log_completions`.
 
-They are made of the records of trajectory files. The columns for TRL's table of completions have one value for each of
-its rows; the table of turns has one row for each turn.
+The tables are made from the records of trajectory files. The columns for TRL's table of completions have one value per
+rollout. The table of turns has one row per turn.
 """
 
 import html
@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -21,19 +21,19 @@ from ..credit import names_of_kinds
 Record = dict[str, Any]
 
 CONSOLE_COLUMNS = ("golden_answers", "kind", "turn_advantages")  # more do not fit beside prompt and completion
-EVIDENCE_LENGTH = 500  # characters of an evidence that a table shows
-NUM_GROUPS = 2  # in a text for TensorBoard, where `num_completions_to_print` does not tell
+EVIDENCE_LENGTH = 500  # characters of evidence in a table
+NUM_GROUPS = 2  # groups in a text for TensorBoard if `num_completions_to_print` is not set
 
-_MARKDOWN = re.compile(r"[\\`*_\[\]!|]")  # what means something in the cell of a table
+_MARKDOWN = re.compile(r"[\\`*_\[\]!|]")  # characters with a meaning in a table cell
 
 
 class TurnTables:
     """
-    Keeps the records of the rollouts that TRL's table of completions holds, in its order.
+    Records of the rollouts in TRL's table of completions, in the same order.
 
     Args:
         num_rollouts (`int`):
-            How many rollouts that table holds: the newest ones.
+            Number of rollouts in TRL's table, the newest ones.
         success_threshold (`float`):
             Outcome from which a rollout is correct.
     """
@@ -44,30 +44,30 @@ class TurnTables:
 
     def keep(self, mode: str, records: Sequence[Record | None]) -> None:
         """
-        Take the rollouts of a batch, of all processes.
+        Keep the rollouts of a batch of all processes.
 
         Args:
             mode (`str`):
                 `"train"` or `"eval"`.
-            records (sequence of `dict`, *optional* each):
-                Lines of the trajectory file, see [`~tspo_trl.trainer.records.trajectory_records`]; `None` for a rollout that
-                is not credited.
+            records (sequence of `dict` or `None`):
+                Lines of the trajectory file ([`~tspo_trl.trainer.records.trajectory_records`]), `None` for a rollout
+                without credit.
         """
         self._records += [record and {"mode": mode, **record} for record in records]
 
     def completion_columns(self) -> dict[str, pd.Series]:
         """
-        The columns that the table of completions gets.
+        Return the columns for the table of completions.
 
         Returns:
-            `dict[str, pandas.Series]`: one value for each rollout, `None` where it is not known; empty where no
-            rollout is credited. Numbers of turns count from 0.
+            `dict[str, pandas.Series]`: one value per rollout, `None` if it is unknown. Empty if no rollout has credit.
+            Turns count from 0.
         """
         if not any(self._records):
             return {}
         rows = [self._completion_row(record) if record else {} for record in self._records]
         names = next(row for row in rows if row)
-        # As objects: pandas would make NaN of None, and JSON cannot hold it.
+        # Without `dtype=object`, pandas turns None into NaN, which JSON does not have.
         return {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names}
 
     def _completion_row(self, record: Record) -> dict[str, Any]:
@@ -93,17 +93,17 @@ class TurnTables:
 
     def turns(self, mode: str, step: int) -> pd.DataFrame:
         """
-        The table of turns.
+        Return the table of turns.
 
         Args:
             mode (`str`):
-                `"train"` or `"eval"`: the table of completions has the newest rollouts of both.
+                `"train"` or `"eval"`. The table of completions has the newest rollouts of both.
             step (`int`):
                 Number of the step, for every row.
 
         Returns:
-            `pandas.DataFrame`: one row a turn. `rollout` is the row of the table of completions, `group` that of the
-            trajectory file; turns, too, count from 0.
+            `pandas.DataFrame`: one row per turn. `rollout` is the row in the table of completions, `group` is that of
+            the trajectory file. Turns count from 0.
         """
         rows = [
             {
@@ -130,37 +130,38 @@ class TurnTables:
 
 def newest_groups(turns: pd.DataFrame, num_groups: int) -> list[int]:
     """
-    Choose the last groups of a table of turns.
+    Return the rollouts of the last groups in a table of turns.
 
     Args:
         turns (`pandas.DataFrame`):
-            The table, see [`TurnTables.turns`].
+            Table of [`TurnTables.turns`].
         num_groups (`int`):
-            How many groups.
+            Number of groups.
 
     Returns:
-        `list[int]`: rollouts of these groups, in the table's order.
+        `list[int]`: rollouts in the order of the table.
     """
     first_turns = turns.drop_duplicates("rollout")
     rollouts = zip(first_turns["group"], first_turns["question"], first_turns["rollout"], strict=True)
-    # By the question, too: each batch of an evaluation counts its groups anew.
+    # The question is needed because each batch of an evaluation numbers its groups from 0.
     groups = [list(group) for _, group in groupby(rollouts, key=lambda rollout: rollout[:2])]
     return [rollout for group in groups[max(0, len(groups) - num_groups) :] for _, _, rollout in group]
 
 
 def plain_messages(completion: str | list[dict[str, Any]]) -> str | list[dict[str, str]]:
     """
-    A completion whose messages are all of one form.
+    Give all messages of a completion the same form.
 
-    Weights & Biases refuses a table in which messages differ in their keys, and a parquet file one in which the model
-    gave arguments of different types; both as soon as tools are called.
+    Weights & Biases refuses a table with messages that differ in their keys. A parquet file refuses tool arguments of
+    different types. Both occur as soon as the model calls tools.
 
     Args:
         completion (`str` or `list[dict]`):
-            A completion as TRL logs it.
+            Completion as TRL logs it.
 
     Returns:
-        `str` or `list[dict]`: a text as it is; of messages, `role` and `content`, with tool calls as JSON at its end.
+        `str` or `list[dict]`: a text unchanged, or messages with `role` and `content` only. The content ends with the
+        tool calls as JSON.
     """
     if isinstance(completion, str):
         return completion
@@ -177,23 +178,18 @@ def _message_text(message: dict[str, Any]) -> str:
 
 def markdown_table(table: pd.DataFrame) -> str:
     """
-    A table in Markdown that shows each value as it is.
+    Write a table in Markdown.
 
     Args:
         table (`pandas.DataFrame`):
             The table.
 
     Returns:
-        `str`: nothing in a value is read as Markdown or HTML; white space in it is one space.
+        `str`: Markdown and HTML in a value are escaped, white space in it becomes one space.
     """
-    return "\n".join(_markdown_lines(table))
-
-
-def _markdown_lines(table: pd.DataFrame) -> Iterator[str]:
-    yield "| " + " | ".join(table.columns) + " |"
-    yield "|" + "---|" * len(table.columns)
-    for row in table.itertuples(index=False):
-        yield "| " + " | ".join(_markdown_cell(value) for value in row) + " |"
+    lines = [list(table.columns), *([_markdown_cell(value) for value in row] for row in table.itertuples(index=False))]
+    header, *rows = ["| " + " | ".join(cells) + " |" for cells in lines]
+    return "\n".join([header, "|" + "---|" * len(table.columns), *rows])
 
 
 def _markdown_cell(value: Any) -> str:
@@ -204,7 +200,7 @@ def _markdown_cell(value: Any) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Rewards and advantages as a table shows them; trajectory files hold all digits."""
+    """Round a reward or advantage for a table. Trajectory files keep all digits."""
     return None if value is None else round(value, 4)
 
 

@@ -1,12 +1,12 @@
 """[`TSPOTrainer`]: TRL's `GRPOTrainer` with search rollouts and turn-level credit.
 
-The trainer is glue. It overrides three methods of TRL:
+The trainer is thin. It overrides three methods of TRL:
 
 1. `_generate` runs the turn loop of `rollout/loop.py`.
 2. `_calculate_rewards` marks rollouts whose search failed as unscorable.
 3. `_generate_and_score_completions` replaces GRPO's advantages by those of `credit/advantages.py`.
 
-`checkpoints.py`, `logging.py` and `evaluation.py` add the rest. The loss is TRL's.
+Its base classes in `checkpoints.py`, `logging.py` and `evaluation.py` add the rest. The loss is TRL's.
 """
 
 import textwrap
@@ -135,7 +135,7 @@ class TSPOTrainer(EvaluatingTrainer):
 
         self.retriever = retriever
         self.protocol: SearchProtocol = protocol or TagProtocol()
-        self._rewards_per_func: Tensor | None = None  # of the current batch, all processes
+        self._rewards_per_func: Tensor | None = None  # of the current batch of all processes
         if retriever is not None:
             self._set_up_search(retriever)
             self.add_callback(RetrieverRecord(retriever))
@@ -145,7 +145,7 @@ class TSPOTrainer(EvaluatingTrainer):
         limits = RolloutLimits.from_arguments(self.args, generation.context_length(self))
         self.rollout_loop = RolloutLoop(self._tokenizer, retriever, self.protocol, limits, self.eos_token_ids)
         self.rollout_func = self._run_rollouts
-        # TRL takes a completion without an end-of-sequence token for truncated, but an answer needs none.
+        # TRL masks completions without an end-of-sequence token as truncated, but an answer needs none.
         # `_run_rollouts` masks the truncated rollouts instead.
         self._mask_truncated_rollouts = self.mask_truncated_completions
         self.mask_truncated_completions = False
@@ -153,7 +153,7 @@ class TSPOTrainer(EvaluatingTrainer):
             self.chat_template = self.protocol.chat_template
         turns = VLLMTurns if self.use_vllm else generation.TransformersTurns
         self._generate_turns = turns(self, list(self.protocol.stop_strings))
-        # Processes that generate together must take the same number of turns. Others need not wait.
+        # Processes that generate together must generate the same number of turns. Others need not wait.
         self._most_rollouts = partial(most_rollouts, self) if generation.is_generation_collective(self) else int
 
     # Hook 1: rollouts
@@ -245,5 +245,5 @@ class TSPOTrainer(EvaluatingTrainer):
         self._log_credit(inputs, outcomes, num_turns, all_first_hits, advantages, group_size)
 
     def _turn_advantages(self, outcomes: Tensor, num_turns: Tensor, first_hits: Tensor, group_size: int) -> Tensor:
-        """Advantage of every turn, all processes' rollouts. Override this method to assign credit in another way."""
+        """Advantage of every turn of all processes' rollouts. Override this method to assign credit differently."""
         return group_advantages(outcomes, num_turns, first_hits, group_size, **self.args.credit_options)

@@ -1,4 +1,4 @@
-"""Checks of what a user hands to [`TSPOTrainer`], made before any model loads."""
+"""Checks of the arguments of [`TSPOTrainer`], before a model loads."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,14 +16,14 @@ logger = get_logger(__name__)
 
 def dataset_columns(dataset: Dataset | IterableDataset | None) -> list[str]:
     """
-    The columns of a dataset, those of its first row where a stream does not declare them.
+    Return the columns of a dataset. If a stream does not declare them, its first row does.
 
     Args:
         dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
             The dataset.
 
     Returns:
-        `list[str]`
+        `list[str]`: empty without a dataset.
     """
     if dataset is None:
         return []
@@ -33,7 +33,7 @@ def dataset_columns(dataset: Dataset | IterableDataset | None) -> list[str]:
 
 
 def named_datasets(train_dataset: Any, eval_dataset: Any) -> Iterator[tuple[str, Any]]:
-    """Each dataset with the name of its argument; one pair for each of several evaluation datasets."""
+    """Yield the name and the value of each dataset argument, one pair for each of several evaluation datasets."""
     yield "train_dataset", train_dataset
     if isinstance(eval_dataset, dict):
         yield from ((f"eval_dataset[{key!r}]", dataset) for key, dataset in eval_dataset.items())
@@ -51,34 +51,35 @@ def check_arguments(
     generation: dict[str, Any],
 ) -> None:
     """
-    Check what [`TSPOTrainer`] was given, before any model loads.
+    Check the arguments of [`TSPOTrainer`].
 
     Args:
         args ([`TSPOConfig`] or [`~trl.GRPOConfig`]):
             The configuration.
         retriever ([`~tspo_trl.search.Retriever`], *optional*):
-            What the model searches.
+            Search engine that answers the model's queries.
         protocol ([`~tspo_trl.protocols.base.SearchProtocol`], *optional*):
-            How model and search speak to each other.
+            Format of searches, feedback and answers.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
             Training data.
         eval_dataset (*optional*):
-            Evaluation data, or a `dict` of them.
+            Evaluation data, or a `dict` of several datasets.
         wants_default_reward (`bool`):
             Whether the outcome reward is the default, exact match.
         generation (`dict`):
-            TRL's own ways to generate: `tools`, `rollout_func` and `environment_factory`.
+            Arguments of TRL's own generation: `tools`, `rollout_func` and `environment_factory`.
 
     Raises:
         ValueError: An argument, a budget or a dataset cannot work.
-        TypeError: `args` is a [`~trl.GRPOConfig`] where a [`TSPOConfig`] is needed, or `retriever` is none.
+        TypeError: `args` is a [`~trl.GRPOConfig`] but a [`TSPOConfig`] is needed, `retriever` is not a retriever, or
+            `protocol` is not a protocol.
     """
     has_golden_answers = "golden_answers" in dataset_columns(train_dataset)
     if not isinstance(args, TSPOConfig):
         if retriever is not None or has_golden_answers:
             raise TypeError(
                 f"`args` is a {type(args).__name__}, but `retriever` and `golden_answers` need a `TSPOConfig`. "
-                "Make it a `TSPOConfig`: it takes all arguments of `GRPOConfig`."
+                "Make it a `TSPOConfig`, which takes all arguments of `GRPOConfig`."
             )
         return
     check_generation(args, retriever, has_golden_answers, generation)
@@ -102,7 +103,7 @@ def check_golden_answers(values: Iterable[Any], name: str) -> None:
         values (iterable):
             The column `golden_answers`.
         name (`str`):
-            Name of the dataset, for the message.
+            Name of the dataset for the message.
 
     Raises:
         ValueError: A row is not a non-empty list of non-empty strings.
@@ -120,15 +121,15 @@ def check_dataset(
     dataset: Dataset | IterableDataset | None, name: str, *, needs_question: bool, needs_golden_answers: bool
 ) -> None:
     """
-    Check the columns that search rollouts and their rewards need.
+    Check that a dataset has the columns that search rollouts and their rewards need.
 
     Args:
         dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
             The dataset.
         name (`str`):
-            Name of the argument, for messages.
+            Name of the argument for messages.
         needs_question (`bool`):
-            Whether a `question` (or a ready `prompt`) is needed.
+            Whether a `question` or a `prompt` is needed.
         needs_golden_answers (`bool`):
             Whether `golden_answers` are needed.
 
@@ -140,15 +141,15 @@ def check_dataset(
     columns = dataset_columns(dataset)
     if needs_question and not {"question", "prompt"} & set(columns):
         raise ValueError(
-            f"`{name}` has neither a `question` nor a `prompt` column, but {columns}. Rename the column that holds "
-            "the question to `question`."
+            f"`{name}` has neither a `question` nor a `prompt` column. Its columns are {columns}. Rename the column "
+            "of the questions to `question`."
         )
     if needs_golden_answers and "golden_answers" not in columns:
         raise ValueError(
-            f"`{name}` has no `golden_answers` column, but {columns}. Add one with a list of answers in each row, or "
-            "pass `reward_funcs` that do without."
+            f"`{name}` has no `golden_answers` column. Its columns are {columns}. Add one with a list of answers in "
+            "each row, or pass `reward_funcs` that need no gold answers."
         )
-    # A stream is checked batch by batch as it comes.
+    # The trainer checks a stream batch by batch.
     if "golden_answers" in columns and isinstance(dataset, Dataset):
         check_golden_answers(dataset["golden_answers"], name)
 
@@ -157,21 +158,21 @@ def check_generation(
     args: TSPOConfig, retriever: Retriever | None, has_golden_answers: bool, generation: dict[str, Any]
 ) -> None:
     """
-    Check how rollouts are to be made.
+    Check the arguments that decide how rollouts are generated.
 
     Args:
         args ([`TSPOConfig`]):
             The configuration.
         retriever ([`~tspo_trl.search.Retriever`], *optional*):
-            What the model searches.
+            Search engine that answers the model's queries.
         has_golden_answers (`bool`):
-            Whether the training data have `golden_answers`.
+            Whether the training data has `golden_answers`.
         generation (`dict`):
-            TRL's own ways to generate: `tools`, `rollout_func` and `environment_factory`.
+            Arguments of TRL's own generation: `tools`, `rollout_func` and `environment_factory`.
 
     Raises:
         ValueError: Arguments contradict each other, or nothing can be retrieved.
-        TypeError: `retriever` is none.
+        TypeError: `retriever` is not a retriever.
     """
     if retriever is not None:
         if isinstance(retriever, type) or not callable(getattr(retriever, "search", None)):
@@ -181,7 +182,7 @@ def check_generation(
             )
         for name, value in generation.items():
             if value:
-                raise ValueError(f"`retriever` and `{name}` exclude each other, got {value!r}. Pass one of them.")
+                raise ValueError(f"`retriever` and `{name}` exclude each other, got {value!r}. Pass only one of them.")
         _check_search_options(args)
     elif has_golden_answers and args.tspo_enabled and not any(generation.values()):
         raise ValueError(
@@ -201,19 +202,19 @@ def _check_protocol(args: TSPOConfig, retriever: Retriever | None, protocol: Sea
         return
     if retriever is None:
         raise ValueError(
-            f"`protocol` is {protocol!r}, but there is no `retriever`. Pass one, or leave `protocol` out."
+            f"`protocol` is {protocol!r}, but there is no `retriever`. Pass a `retriever`, or leave `protocol` out."
         )
     needed = [name for name in vars(SearchProtocol) if not name.startswith("_")] + list(SearchProtocol.__annotations__)
     missing = [name for name in dict.fromkeys(needed) if not hasattr(protocol, name)]
     if isinstance(protocol, type) or missing:
         what = "which is a class" if isinstance(protocol, type) else f"which has no {', '.join(missing)}"
         raise TypeError(f"`protocol` is {protocol!r}, {what}. Pass an object such as `TagProtocol()`.")
-    # The prompt is rendered with the configuration's variables, feedback with the protocol's.
+    # The trainer renders the prompt with the configuration's variables, the protocol renders feedback with its own.
     own = getattr(protocol, "chat_template_kwargs", None)
     if own is not None and own != (args.chat_template_kwargs or {}):
         raise ValueError(
             f"`chat_template_kwargs` is {args.chat_template_kwargs!r} in the configuration and {own!r} in `protocol`. "
-            "Pass both the same."
+            "Set both to the same value."
         )
 
 
@@ -227,8 +228,8 @@ def _check_search_options(args: TSPOConfig) -> None:
         )
     if args.use_transformers_continuous_batching:
         raise ValueError(
-            "`use_transformers_continuous_batching=True` cannot end a turn at an action. Use `use_vllm=True` or the "
-            "default generation."
+            "`use_transformers_continuous_batching=True` cannot end a turn at an action. Set it to `False`, or use "
+            "`use_vllm=True`."
         )
     if args.remove_unused_columns:
         raise ValueError(

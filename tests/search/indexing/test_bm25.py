@@ -1,4 +1,4 @@
-"""build_index: every line is checked, and an index appears whole or not at all."""
+"""build_index: every line is checked, and an index appears complete or not at all."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def test_text_that_is_not_valid_unicode_is_indexed(write_corpus, tmp_path):
     [
         (b'{"id": "1", "contents"', "not valid JSON"),
         (b"\xff\xfe\xfa", "not valid JSON"),
-        (b'["1", "text"]', "a JSON object is needed, got list"),
+        (b'["1", "text"]', "list instead of a JSON object"),
         (b'{"contents": "text"}', "no usable 'id'"),
         (b'{"id": "1"}', "neither 'contents' nor 'title' and 'text'"),
         (b'{"id": "1", "contents": 5}', "no usable 'contents'"),

@@ -1,4 +1,4 @@
-"""build_dense_index: goes on where it was, and an index appears whole or not at all."""
+"""build_dense_index: continues after an interrupt, and an index appears complete or not at all."""
 
 import json
 import os
@@ -71,25 +71,14 @@ def test_the_folder_has_the_layout_of_pyserini(build, encoder, tmp_path):
     assert entries(tmp_path / "dense") == ["docid", "encoder.json", "index"]
     assert (tmp_path / "dense" / "docid").read_text() == "".join(f"p{n}\n" for n in range(25))
     assert json.loads((tmp_path / "dense" / "encoder.json").read_text()) == encoder.settings
-
-
-def test_rows_are_the_vectors_of_title_and_text_in_the_order_of_the_corpus(build, encoder, tmp_path):
-    build(encoder)
-    index = faiss.read_index(str(tmp_path / "dense" / "index"))
-    assert (index.ntotal, index.metric_type) == (25, faiss.METRIC_INNER_PRODUCT)
-    expected = encoder.encode_passages([document["contents"] for document in DOCUMENTS])
-    np.testing.assert_allclose(index.reconstruct_n(0, 25), expected, atol=1e-6)
-
-
-def test_nothing_else_is_left(build, encoder, tmp_path):
-    build(encoder)
     assert entries(tmp_path) == ["corpus.jsonl", "dense"]
 
 
-@pytest.mark.parametrize("shard_size", [1, 24, 25, 1000])
-def test_shards_do_not_change_the_index(build, encoder, tmp_path, shard_size):
+@pytest.mark.parametrize("shard_size", [1, 10, 24, 25, 1000])
+def test_rows_are_the_vectors_in_the_order_of_the_corpus(build, encoder, tmp_path, shard_size):
     build(encoder, shard_size=shard_size)
     index = faiss.read_index(str(tmp_path / "dense" / "index"))
+    assert (index.ntotal, index.metric_type) == (25, faiss.METRIC_INNER_PRODUCT)
     expected = encoder.encode_passages([document["contents"] for document in DOCUMENTS])
     np.testing.assert_allclose(index.reconstruct_n(0, 25), expected, atol=1e-6)
 
@@ -154,7 +143,7 @@ def interrupted(build, encoder):
 
 def test_shards_of_another_encoder_are_refused(interrupted, build, model):
     with pytest.raises(
-        ValueError, match=r"dense\.shards are of an earlier run with another encoder.*remove that folder"
+        ValueError, match=r"dense\.shards are from an earlier run with another encoder.*remove that folder"
     ):
         build(Encoder(model, device="cpu", max_length=12))
 
@@ -209,15 +198,16 @@ def test_any_factory_string_of_faiss_is_taken(build, encoder, tmp_path):
     assert type(faiss.read_index(str(tmp_path / "dense" / "index"))).__name__ == "IndexScalarQuantizer"
 
 
-def test_a_factory_that_is_none_is_refused_before_encoding(build, encoder):
-    with pytest.raises(ValueError, match="factory 'flatt' is none of flat, hnsw, ivfpq and FAISS does not know it"):
-        build(encoder, factory="flatt")
-    assert encoder.encoded == ()
-
-
-def test_too_few_passages_for_a_factory_are_told_before_encoding(build, encoder):
-    with pytest.raises(ValueError, match="'ivfpq' needs at least 256 passages, not 25"):
-        build(encoder, factory="ivfpq")
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("flatt", r"factory is 'flatt'\. Choose flat, hnsw, ivfpq or a factory string"),
+        ("ivfpq", "'ivfpq' needs at least 256 passages, not 25"),
+    ],
+)
+def test_a_wrong_factory_is_refused_before_encoding(build, encoder, factory, message):
+    with pytest.raises(ValueError, match=message):
+        build(encoder, factory=factory)
     assert encoder.encoded == ()
 
 

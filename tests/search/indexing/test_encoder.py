@@ -91,14 +91,14 @@ def test_prompts_of_the_folder_are_used(tmp_path):
 
 
 def test_a_model_that_does_not_say_how_it_pools_is_refused(bare_bert):
-    with pytest.raises(ValueError, match=r"no modules\.json.*Name its preset"):
+    with pytest.raises(ValueError, match=r"no modules\.json.*Pass its preset"):
         Encoder(bare_bert, device="cpu")
 
 
 @pytest.mark.parametrize(("preset", "pooling", "own"), [("bge", "cls", "mean"), ("e5", "mean", "cls")])
 def test_a_preset_that_pools_otherwise_than_the_folder_is_refused(tmp_path, preset, pooling, own):
     model = make_tiny_encoder(tmp_path / "model", own)
-    with pytest.raises(ValueError, match=f"preset '{preset}' pools by '{pooling}'.*itself pools by '{own}'"):
+    with pytest.raises(ValueError, match=f"preset '{preset}' pools by '{pooling}'.*pools by '{own}'"):
         Encoder(model, preset=preset, device="cpu")
 
 

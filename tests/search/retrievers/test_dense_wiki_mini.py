@@ -1,7 +1,4 @@
-"""Real passages and real questions: the same ranking and scores as Pyserini's own dense searcher.
-
-Needs the data folder that lies beside the repository; see the reason of the skip.
-"""
+"""Dense retrieval ranks and scores 970 real questions as Pyserini's searcher does. Needs a data folder."""
 
 import numpy as np
 import pytest
@@ -14,7 +11,7 @@ from tspo_trl.search.retrievers.dense import DenseRetriever
 from ..tiny_encoder import make_tiny_encoder
 from ..wiki_mini import DATA, load_questions, needs_wiki_mini
 
-# Both encode in float32 but sum in another order and with other padding; larger differences are none of noise.
+# Both encode in float32, but with another order of sums and other padding.
 NOISE = 5e-6
 
 pytestmark = [pytest.mark.slow, needs_wiki_mini]
@@ -57,11 +54,11 @@ def test_every_question_ranks_as_in_pyserini(index, encoder, questions, pyserini
         np.testing.assert_allclose([p.score for p in passages], [hit.score for hit in hits[:10]], atol=NOISE)
         scores = {hit.docid: hit.score for hit in hits}
         for passage, hit in zip(passages, hits, strict=False):
-            # Another id may stand at a place only where its score is the same but for the noise.
+            # Ids may differ only between equal scores.
             assert passage.id == hit.docid or abs(scores[passage.id] - hit.score) <= NOISE
 
 
-def test_ties_but_for_noise_are_rare(index, encoder, questions, pyserini_hits):
+def test_rankings_that_differ_are_rare(index, encoder, questions, pyserini_hits):
     results = DenseRetriever(index, encoder, DATA / "corpus.jsonl").search(questions, k=10)
     ours = [[passage.id for passage in passages] for passages in results]
     theirs = [[hit.docid for hit in hits[:10]] for hits in pyserini_hits]

@@ -1,4 +1,4 @@
-"""Searching in processes that were forked, spawned or launched works, and never hangs: each test has a limit."""
+"""Searches in forked, spawned and launched processes. Each test has a time limit, because the failure is a hang."""
 
 import os
 import signal
@@ -30,7 +30,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method",
+    ["fork", pytest.param("spawn", marks=pytest.mark.slow), pytest.param("forkserver", marks=pytest.mark.slow)],
+)
 def test_data_loader_workers_search(tmp_path, clean_environment, index_path, method):
     script = tmp_path / "loader.py"
     script.write_text(CAPITALS + DATA_LOADER.format(index=str(index_path), method=method), encoding="utf-8")
@@ -80,13 +83,13 @@ def test_search_process_that_was_killed_is_replaced(retriever):
 
     guard = ForkGuard()
     guard._process = -1  # as if this process had been forked since
-    copy = guard.stand_in(retriever)
-    assert guard.stand_in(retriever) is copy
+    copy = guard.replacement(retriever)
+    assert guard.replacement(retriever) is copy
     os.kill(copy._process.pid, signal.SIGKILL)
     copy._process.wait()
     with pytest.raises(RuntimeError, match="has died"):
         copy.search(["Seine"], k=1)
-    [[passage]] = guard.stand_in(retriever).search(["capital of Spain"], k=1)
+    [[passage]] = guard.replacement(retriever).search(["capital of Spain"], k=1)
     assert passage.title == '"Madrid"'
 
 
@@ -95,7 +98,7 @@ def test_an_interrupted_search_does_not_answer_the_next_one(retriever):
 
     guard = ForkGuard()
     guard._process = -1
-    copy = guard.stand_in(retriever)
+    copy = guard.replacement(retriever)
 
     def interrupt(signum, frame):
         raise KeyboardInterrupt
@@ -108,7 +111,7 @@ def test_an_interrupted_search_does_not_answer_the_next_one(retriever):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    [[passage]] = guard.stand_in(retriever).search(["capital of Spain"], k=1)
+    [[passage]] = guard.replacement(retriever).search(["capital of Spain"], k=1)
     assert passage.title == '"Madrid"'
 
 
@@ -129,6 +132,7 @@ os.waitpid(child, 0)
     assert (result.stdout, result.stderr) == ("", "")
 
 
+@pytest.mark.slow
 def test_search_process_ends_with_the_process_that_made_it(run_python, index_path):
     program = f"""
 import os
@@ -144,6 +148,7 @@ os._exit(0)
     assert status.returncode == 0
 
 
+@pytest.mark.slow
 def test_two_processes_of_accelerate_launch_search(tmp_path, clean_environment, index_path):
     script = tmp_path / "two.py"
     script.write_text(

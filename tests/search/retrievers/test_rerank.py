@@ -206,7 +206,7 @@ def test_a_forked_process_is_told_instead_of_hanging(reranker):
     answers = context.Queue()
     process = context.Process(target=rerank_elsewhere, args=(reranker, answers))
     process.start()
-    assert "forked after the reranker was made" in answers.get(timeout=60)
+    assert "forked after the reranker was created" in answers.get(timeout=60)
     process.join(60)
 
 

@@ -1,8 +1,8 @@
 """A server whose retriever finds the query itself, for tests to start in a process of its own.
 
-What goes wrong is said in the query: `fail ...` fails, `bug` and `panic` raise, `until FILE` takes until the file is
-there, `unranked` finds passages whose scores are no numbers. The one argument is JSON: the arguments of `create_app`,
-and `stop_timeout`.
+The query says what goes wrong: `fail ...` fails, `bug` raises, `until FILE` waits until the file exists, and
+`unranked` finds passages with scores that are not finite. The argument is JSON: the arguments of `create_app`, and
+`stop_timeout`.
 """
 
 import json
@@ -28,8 +28,6 @@ class EchoRetriever:
         self.calls += 1
         if "bug" in queries:
             raise AttributeError("a defect")
-        if "panic" in queries:
-            raise BaseException("index out of bounds")  # as what pyo3 raises, no Exception
         for query in queries:
             if query.startswith("until "):
                 wait_for(Path(query.removeprefix("until ")))

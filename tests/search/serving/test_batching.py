@@ -232,7 +232,7 @@ def test_more_waiting_queries_than_allowed_are_refused(retriever):
     searches = [(["a"], 1), (["b", "c"], 1), (["d"], 1)]
     results, calls = run_searches(retriever, searches, max_waiting=2)
     assert [type(result) for result in results] == [list, QueueFullError, list]
-    assert str(results[1]) == "1 queries are waiting and 2 may: no room for 2 more."
+    assert str(results[1]) == "1 queries are waiting and 2 may wait. 2 more do not fit."
     assert calls == [(["a", "d"], 1)]
 
 

@@ -1,7 +1,7 @@
 """Metrics of search agents as modules of Hugging Face `evaluate`, loaded from this package without a network.
 
-Each metric is one file beside this one. [`load_metric`] loads it by its name; `evaluate.load` takes the file's path.
-Scores are means over questions: shares between 0 and 1, not percentages, and for `searches` a number.
+Each metric is one file of this folder. [`load_metric`] takes its name, `evaluate.load` its path. Scores are means over
+questions: numbers of searches, or shares between 0 and 1.
 """
 
 from pathlib import Path
@@ -15,23 +15,22 @@ METRICS = ("exact_match", "f1", "cover_exact_match", "retrieval_recall", "search
 
 def load_metric(name: str, **kwargs: Any) -> "evaluate.Metric":
     """
-    Loads a metric of this package as `evaluate` loads one, from its file and never from the Hub.
+    Load a metric of this package from its file, never from the Hub.
 
-    `evaluate` copies the file to `HF_MODULES_CACHE` and keeps predictions under `HF_METRICS_CACHE`; both must be
-    writable, the package itself need not be.
+    `evaluate` copies the file to `HF_MODULES_CACHE` and keeps predictions in `HF_METRICS_CACHE`. Both must be
+    writable.
 
     Args:
         name (`str`):
             One of `METRICS`.
         kwargs:
-            What `evaluate.load` takes besides the path, such as `keep_in_memory` or `experiment_id`.
+            Arguments of `evaluate.load`, such as `keep_in_memory` or `experiment_id`.
 
     Returns:
-        `evaluate.Metric`:
-            The metric, with `compute`, `add` and `add_batch`.
+        `evaluate.Metric`: metric with `compute`, `add` and `add_batch`.
 
     Raises:
-        `ValueError`: If there is no metric of that name.
+        ValueError: There is no metric of that name.
 
     Example:
 

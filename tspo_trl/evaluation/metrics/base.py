@@ -1,4 +1,4 @@
-"""What the metrics share: texts that may be missing, and the mean over questions."""
+"""Common parts of the metrics: their descriptions, missing texts, and the mean over questions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -6,10 +6,12 @@ from statistics import fmean
 from typing import Any
 
 import evaluate
+from datasets import Features, List, Value
 
-CODEBASE_URLS = ["https://github.com/tspo-trl/tspo-trl"]
+TEXT = Value("string")
+TEXTS = List(TEXT)
 
-TSPO_CITATION = """\
+_TSPO_CITATION = """\
 @inproceedings{ma2026tspo,
     title     = {{TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization}},
     author    = {Ma and others},
@@ -19,7 +21,7 @@ TSPO_CITATION = """\
 }
 """
 
-SQUAD_CITATION = """\
+_SQUAD_CITATION = """\
 @inproceedings{rajpurkar2016squad,
     title     = {{SQuAD: 100,000+ Questions for Machine Comprehension of Text}},
     author    = {Rajpurkar, Pranav and Zhang, Jian and Lopyrev, Konstantin and Liang, Percy},
@@ -29,13 +31,16 @@ SQUAD_CITATION = """\
 }
 """
 
+TSPO = {"citation": _TSPO_CITATION, "reference_urls": ["https://arxiv.org/abs/2601.22776"]}
+SQUAD = {"citation": _SQUAD_CITATION, "reference_urls": ["https://rajpurkar.github.io/SQuAD-explorer/"]}
+
 
 class TextMetric(evaluate.Metric, ABC):
     """
-    Metric of texts that may be `None`, for rollouts that gave none.
+    Metric of texts that may be `None`, for rollouts without one.
 
-    `evaluate` checks the type of a batch's first prediction only, and refuses `None` there but nowhere else. This
-    class is abstract because `evaluate` takes the first class it finds in a metric's file, abstract ones excepted.
+    `evaluate` checks only the type of a batch's first prediction, and refuses `None` there. This class is abstract
+    because `evaluate` loads the first class of a metric's file that is not abstract.
     """
 
     @abstractmethod
@@ -46,22 +51,35 @@ class TextMetric(evaluate.Metric, ABC):
             super()._enforce_nested_string_type(schema, obj)
 
 
-def mean_over_questions(scores: Iterable[float]) -> float:
+def metric_info(description: str, usage: str, source: dict[str, Any], **features: Any) -> evaluate.MetricInfo:
     """
-    Mean of the questions' scores.
+    Describe a metric of this package.
 
     Args:
-        scores (`Iterable[float]`):
-            One score per question.
+        description (`str`):
+            Definition of the metric.
+        usage (`str`):
+            Inputs, output and an example.
+        source (`dict`):
+            `citation` and `reference_urls`.
+        **features:
+            Type of `predictions` and, if the metric has any, of `references`.
 
     Returns:
-        `float`:
-            Their mean.
-
-    Raises:
-        `ValueError`: If there are none.
+        `evaluate.MetricInfo`
     """
+    return evaluate.MetricInfo(
+        description=description,
+        inputs_description=usage,
+        features=Features(features),
+        codebase_urls=["https://github.com/tspo-trl/tspo-trl"],
+        **source,
+    )
+
+
+def mean_over_questions(scores: Iterable[float]) -> float:
+    """Return the mean of the questions' scores. Raises `ValueError` without questions."""
     scores = list(scores)
     if not scores:
-        raise ValueError("predictions is empty, and the mean over no questions is undefined; pass at least one.")
+        raise ValueError("predictions is empty, and the mean over no questions is undefined. Pass at least one.")
     return fmean(scores)

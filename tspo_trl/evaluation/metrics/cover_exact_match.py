@@ -1,10 +1,9 @@
 """Cover exact match as a module of `evaluate`."""
 
-import datasets
 import evaluate
 
 from tspo_trl.answers import Match, cover_exact_match
-from tspo_trl.evaluation.metrics.base import CODEBASE_URLS, TextMetric, mean_over_questions
+from tspo_trl.evaluation.metrics.base import TEXT, TEXTS, TextMetric, mean_over_questions, metric_info
 
 _CITATION = """\
 @misc{song2025r1searcher,
@@ -15,16 +14,22 @@ _CITATION = """\
 }
 """
 
+_SOURCE = {
+    "citation": _CITATION,
+    "reference_urls": ["https://github.com/RUC-NLPIR/FlashRAG", "https://github.com/RUCAIBox/R1-Searcher"],
+}
+
 _DESCRIPTION = """
-Share of questions whose prediction contains a gold answer after the normalisation of `exact_match`, never below it.
+Share of questions with a prediction that contains a gold answer after the normalisation of `exact_match`. It is never
+below `exact_match`.
 """
 
-_KWARGS_DESCRIPTION = """
+_USAGE = """
 Args:
-    predictions (`list` of `str`): one answer per question, `None` where there is none, which scores 0.
-    references (`list` of `list` of `str`): gold answers of each question; one that matches is enough.
-    match (`str`, defaults to `"token"`): `"token"` looks for the gold answer's tokens as neighbours, `"substring"` for
-        its characters anywhere, as FlashRAG and R1-Searcher do.
+    predictions (`list` of `str`): one answer per question. `None` scores 0.
+    references (`list` of `list` of `str`): gold answers of each question. One match is enough.
+    match (`str`, defaults to `"token"`): `"token"` searches the gold answer's tokens side by side, `"substring"` its
+        characters anywhere, as in FlashRAG and R1-Searcher.
 
 Returns:
     cover_exact_match (`float`): mean over questions, between 0 and 1.
@@ -44,16 +49,7 @@ class CoverExactMatch(TextMetric):
     """Cover exact match, see [`~tspo_trl.answers.cover_exact_match`]."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.List(datasets.Value("string"))}
-            ),
-            codebase_urls=CODEBASE_URLS,
-            reference_urls=["https://github.com/RUC-NLPIR/FlashRAG", "https://github.com/RUCAIBox/R1-Searcher"],
-        )
+        return metric_info(_DESCRIPTION, _USAGE, _SOURCE, predictions=TEXT, references=TEXTS)
 
     def _compute(
         self, predictions: list[str | None], references: list[list[str]], match: Match = "token"

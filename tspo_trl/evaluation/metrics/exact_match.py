@@ -1,21 +1,20 @@
 """Exact match as a module of `evaluate`."""
 
-import datasets
 import evaluate
 
 from tspo_trl.answers import exact_match
-from tspo_trl.evaluation.metrics.base import CODEBASE_URLS, SQUAD_CITATION, TextMetric, mean_over_questions
+from tspo_trl.evaluation.metrics.base import SQUAD, TEXT, TEXTS, TextMetric, mean_over_questions, metric_info
 
 _DESCRIPTION = """
-Share of questions whose prediction equals a gold answer after SQuAD's normalisation: lower case, no punctuation, no
-articles, single spaces. Text beyond ASCII is first brought to Unicode's NFKD form, and accents and Unicode punctuation
-are removed too.
+Share of questions with a prediction that equals a gold answer after SQuAD's normalisation: lower case, no punctuation,
+no articles, single spaces. Text beyond ASCII is first converted to Unicode's NFKD form, and loses accents and Unicode
+punctuation too.
 """
 
-_KWARGS_DESCRIPTION = """
+_USAGE = """
 Args:
-    predictions (`list` of `str`): one answer per question, `None` where there is none, which scores 0.
-    references (`list` of `list` of `str`): gold answers of each question; one that matches is enough.
+    predictions (`list` of `str`): one answer per question. `None` scores 0.
+    references (`list` of `list` of `str`): gold answers of each question. One match is enough.
 
 Returns:
     exact_match (`float`): mean over questions, between 0 and 1.
@@ -33,16 +32,7 @@ class ExactMatch(TextMetric):
     """Exact match, see [`~tspo_trl.answers.exact_match`]."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=SQUAD_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.List(datasets.Value("string"))}
-            ),
-            codebase_urls=CODEBASE_URLS,
-            reference_urls=["https://rajpurkar.github.io/SQuAD-explorer/"],
-        )
+        return metric_info(_DESCRIPTION, _USAGE, SQUAD, predictions=TEXT, references=TEXTS)
 
     def _compute(self, predictions: list[str | None], references: list[list[str]]) -> dict[str, float]:
         return {"exact_match": mean_over_questions(map(exact_match, predictions, references))}

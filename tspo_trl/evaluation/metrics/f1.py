@@ -1,21 +1,20 @@
 """Token F1 as a module of `evaluate`."""
 
-import datasets
 import evaluate
 
 from tspo_trl.answers import f1_score
-from tspo_trl.evaluation.metrics.base import CODEBASE_URLS, SQUAD_CITATION, TextMetric, mean_over_questions
+from tspo_trl.evaluation.metrics.base import SQUAD, TEXT, TEXTS, TextMetric, mean_over_questions, metric_info
 
 _DESCRIPTION = """
-Mean token overlap (harmonic mean of precision and recall) of a prediction with the gold answer that it fits best,
-after the normalisation of `exact_match`. Where the prediction or the gold answer normalises to nothing, the overlap is
-1 if both do and 0 otherwise, as in SQuAD 2.0.
+Mean token overlap (harmonic mean of precision and recall) of a prediction with the closest gold answer, after the
+normalisation of `exact_match`. If the prediction or the gold answer normalises to nothing, the overlap is 1 if both do
+and 0 otherwise, as in SQuAD 2.0.
 """
 
-_KWARGS_DESCRIPTION = """
+_USAGE = """
 Args:
-    predictions (`list` of `str`): one answer per question, `None` where there is none, which scores 0.
-    references (`list` of `list` of `str`): gold answers of each question; the best one counts.
+    predictions (`list` of `str`): one answer per question. `None` scores 0.
+    references (`list` of `list` of `str`): gold answers of each question. The best one counts.
 
 Returns:
     f1 (`float`): mean over questions, between 0 and 1.
@@ -33,16 +32,7 @@ class F1(TextMetric):
     """Token F1, see [`~tspo_trl.answers.f1_score`]."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=SQUAD_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.List(datasets.Value("string"))}
-            ),
-            codebase_urls=CODEBASE_URLS,
-            reference_urls=["https://rajpurkar.github.io/SQuAD-explorer/"],
-        )
+        return metric_info(_DESCRIPTION, _USAGE, SQUAD, predictions=TEXT, references=TEXTS)
 
     def _compute(self, predictions: list[str | None], references: list[list[str]]) -> dict[str, float]:
         return {"f1": mean_over_questions(map(f1_score, predictions, references))}

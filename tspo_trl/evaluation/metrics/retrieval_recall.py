@@ -1,26 +1,25 @@
 """Retrieval recall as a module of `evaluate`."""
 
-import datasets
 import evaluate
 
 from tspo_trl.answers import Match
 from tspo_trl.credit import first_occurrence
-from tspo_trl.evaluation.metrics.base import CODEBASE_URLS, TSPO_CITATION, TextMetric, mean_over_questions
+from tspo_trl.evaluation.metrics.base import TEXTS, TSPO, TextMetric, mean_over_questions, metric_info
 
 _DESCRIPTION = """
-Share of questions of which at least one turn's retrieved evidence contains a gold answer, by the rule with which TSPO
-rewards turns: the normalisation of `exact_match` on both sides, and neighbouring tokens.
+Share of questions with a gold answer in the evidence of at least one turn. The rule is that of TSPO's turn rewards:
+the normalisation of `exact_match` on both sides, and tokens side by side.
 """
 
-_KWARGS_DESCRIPTION = """
+_USAGE = """
 Args:
-    predictions (`list` of `list` of `str`): evidence of each turn of each question; `None` for a turn that brought
-        nothing, an empty list or `None` for a question without searches, which scores 0.
-    references (`list` of `list` of `str`): gold answers of each question; one that occurs is enough.
-    match (`str`, defaults to `"token"`): `"token"` looks for the gold answer's tokens as neighbours, `"substring"` for
-        its characters anywhere.
-    match_boolean_answers (`bool`, defaults to `False`): whether gold answers that are only yes or no may match, though
-        their occurrence in a passage is no evidence.
+    predictions (`list` of `list` of `str`): evidence of each turn of each question. A turn without evidence is `None`.
+        A question without searches is an empty list or `None`, and scores 0.
+    references (`list` of `list` of `str`): gold answers of each question. One match is enough.
+    match (`str`, defaults to `"token"`): `"token"` searches the gold answer's tokens side by side, `"substring"` its
+        characters anywhere.
+    match_boolean_answers (`bool`, defaults to `False`): if `True`, the gold answers yes and no may match, although a
+        passage with them is no evidence.
 
 Returns:
     retrieval_recall (`float`): mean over questions, between 0 and 1.
@@ -41,15 +40,7 @@ class RetrievalRecall(TextMetric):
     """Retrieval recall, see [`~tspo_trl.credit.first_occurrence`]."""
 
     def _info(self) -> evaluate.MetricInfo:
-        texts = datasets.List(datasets.Value("string"))
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=TSPO_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features({"predictions": texts, "references": texts}),
-            codebase_urls=CODEBASE_URLS,
-            reference_urls=["https://arxiv.org/abs/2601.22776"],
-        )
+        return metric_info(_DESCRIPTION, _USAGE, TSPO, predictions=TEXTS, references=TEXTS)
 
     def _compute(
         self,

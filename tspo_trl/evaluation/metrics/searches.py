@@ -1,18 +1,18 @@
 """Number of searches as a module of `evaluate`."""
 
-import datasets
 import evaluate
+from datasets import Value
 
-from tspo_trl.evaluation.metrics.base import CODEBASE_URLS, TSPO_CITATION, mean_over_questions
+from tspo_trl.evaluation.metrics.base import TSPO, mean_over_questions, metric_info
 
 _DESCRIPTION = """
 Mean number of searches per question.
 """
 
-_KWARGS_DESCRIPTION = """
+_USAGE = """
 Args:
-    predictions (`list` of `int`): number of searches of each question, or their mean over several rollouts of it.
-        There are no references.
+    predictions (`list` of `int`): number of searches of each question, or its mean over several rollouts. There
+        are no references.
 
 Returns:
     searches (`float`): mean over questions.
@@ -29,14 +29,8 @@ class Searches(evaluate.Metric):
     """Mean number of searches per question."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=TSPO_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features({"predictions": datasets.Value("float64")}),  # integers would cut off fractions
-            codebase_urls=CODEBASE_URLS,
-            reference_urls=["https://arxiv.org/abs/2601.22776"],
-        )
+        # Integers would cut off fractions.
+        return metric_info(_DESCRIPTION, _USAGE, TSPO, predictions=Value("float64"))
 
     def _compute(self, predictions: list[float | None]) -> dict[str, float]:
         for position, count in enumerate(predictions):

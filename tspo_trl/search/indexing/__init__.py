@@ -1,1 +1,1 @@
-"""Builds indexes and opens them."""
+"""Building and opening indexes."""

@@ -1,7 +1,6 @@
 """Build a Lucene index from a corpus of JSON lines.
 
-[`build_index`] checks every line as it goes and builds beside the output folder, which appears only when the index is
-complete: a run that fails or is killed leaves nothing that looks like an index.
+The output folder appears only when the index is complete. A run that fails or is killed leaves no partial index.
 """
 
 import json
@@ -14,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..base import Passage
+from ..base import Passage, check_positive
 from ..java import java_class
 
 _BATCH = 1000
@@ -27,44 +26,43 @@ def build_index(
     corpus: str | os.PathLike[str], output: str | os.PathLike[str], *, threads: int = 2, overwrite: bool = False
 ) -> int:
     """
-    Index a corpus for [`BM25Retriever`], with Anserini's default English analyzer and stored raw documents, as
-    Pyserini's `JsonCollection` with `--storePositions --storeDocvectors --storeRaw` does.
+    Index a corpus for [`BM25Retriever`], with Anserini's default English analyzer.
+
+    The index equals that of Pyserini's `JsonCollection` with `--storePositions --storeDocvectors --storeRaw`.
 
     Args:
         corpus (`str` or `os.PathLike`):
-            A file of JSON lines, each `{"id", "contents"}` (Search-R1's form, `contents` is `"Title"\\ntext`) or
-            `{"id", "title", "text"}`; other fields are left out. Ids are unique strings or integers. All ids are held
-            in memory while indexing.
+            File of JSON lines, each `{"id", "contents"}` (Search-R1's format, `contents` is `"Title"\\ntext`) or
+            `{"id", "title", "text"}`. Other fields are dropped. Ids are unique strings or integers, which are kept in
+            memory while indexing.
         output (`str` or `os.PathLike`):
-            Folder of the index. It must not exist, or be empty.
+            Folder of the index, which must be empty or not exist.
         threads (`int`, *optional*, defaults to `2`):
-            Number of threads that index.
+            Number of indexing threads.
         overwrite (`bool`, *optional*, defaults to `False`):
-            Replace a Lucene index at `output`. Anything else there is never removed.
+            Replace a Lucene index at `output`. Other files are never removed.
 
     Returns:
         `int`: the number of passages.
 
     Raises:
         `FileNotFoundError`: if the corpus does not exist.
-        `FileExistsError`: if there is something at `output` that may not be replaced.
-        `ValueError`: if a line is malformed or has no `id` or text, if an id comes twice, or if the corpus is empty;
-            the message has file and line number.
-        [`~tspo_trl.search.java.JavaNotFoundError`]: if there is no Java to run on.
-        `RuntimeError`: if Lucene did not take every passage.
+        `FileExistsError`: if `output` contains something that may not be replaced.
+        `ValueError`: if a line is malformed or has no `id` or text (the message names file and line), if an id is
+            repeated, if the corpus is empty, or if `threads` is less than 1.
+        [`~tspo_trl.search.JavaNotFoundError`]: if there is no suitable Java.
+        `RuntimeError`: if Lucene did not index every passage.
     """
     corpus, output = Path(corpus), Path(output).expanduser().absolute()
-    if threads < 1:
-        raise ValueError(f"threads is {threads}: at least one is needed.")
-    if not corpus.is_file():
-        raise FileNotFoundError(f"corpus {corpus} does not exist or is no file: a file of JSON lines is needed.")
+    check_positive(threads=threads)
+    check_corpus(corpus)
     check_output(output, overwrite, "Lucene index", _is_lucene_index)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.building-") as workshop:
         built = Path(workshop) / "index"
         count = _write_index(read_corpus(corpus), built, threads)
         if not count:
-            raise ValueError(f"corpus {corpus} is empty: there is no passage to index.")
+            raise ValueError(f"corpus {corpus} is empty. It must contain at least one passage.")
         check_output(output, overwrite, "Lucene index", _is_lucene_index)
         put_in_place(built, output)
     return count
@@ -72,7 +70,7 @@ def build_index(
 
 def read_corpus(corpus: str | os.PathLike[str]) -> Iterator[Passage]:
     """
-    Read a corpus of JSON lines, checking every line. Blank lines are passed over.
+    Read a corpus of JSON lines and check every line. Blank lines are skipped.
 
     Args:
         corpus (`str` or `os.PathLike`):
@@ -92,7 +90,7 @@ def read_corpus(corpus: str | os.PathLike[str]) -> Iterator[Passage]:
                 continue
             passage = parse_line(line, f"{corpus}, line {number}")
             if passage.id in seen:
-                raise ValueError(f"{corpus}, line {number}: id {passage.id!r} comes twice; ids must be unique.")
+                raise ValueError(f"{corpus}, line {number}: id {passage.id!r} comes twice. Ids must be unique.")
             seen.add(passage.id)
             yield passage
 
@@ -105,7 +103,7 @@ def parse_line(line: bytes, place: str) -> Passage:
         line (`bytes`):
             The line.
         place (`str`):
-            Where it stands, for messages.
+            File and position of the line, for messages.
 
     Returns:
         [`Passage`]
@@ -116,36 +114,51 @@ def parse_line(line: bytes, place: str) -> Passage:
     try:
         document = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{place}: not valid JSON ({error}). Each line has to be one JSON object.") from error
+        raise ValueError(f"{place}: not valid JSON ({error}). Each line must be one JSON object.") from error
     if not isinstance(document, dict):
-        raise ValueError(f"{place}: a JSON object is needed, got {type(document).__name__}.")
+        raise ValueError(f"{place}: {type(document).__name__} instead of a JSON object.")
     try:
         passage = Passage.from_document(document)
     except ValueError as error:
         raise ValueError(
-            f'{place}: the document {error}. Needed are "id" and "contents", or "id", "title" and "text".'
+            f'{place}: the document {error}. It needs "id" and "contents", or "id", "title" and "text".'
         ) from error
     if not passage.contents.strip():
         raise ValueError(f"{place}: passage {passage.id!r} has no text. Remove the line.")
     return passage
 
 
+def check_corpus(corpus: Path) -> None:
+    """
+    Check that a corpus is a file.
+
+    Args:
+        corpus (`Path`):
+            The corpus.
+
+    Raises:
+        `FileNotFoundError`: if it does not exist or is not a file.
+    """
+    if not corpus.is_file():
+        raise FileNotFoundError(f"corpus {corpus} does not exist or is not a file. Pass a file of JSON lines.")
+
+
 def check_output(output: Path, overwrite: bool, kind: str, is_index: Callable[[Path], bool]) -> None:
     """
-    Check that an index may be put at `output`.
+    Check that an index may be written to `output`.
 
     Args:
         output (`Path`):
-            Folder of the index to be.
+            Folder of the new index.
         overwrite (`bool`):
-            Whether an index that is there may be replaced.
+            Whether an existing index may be replaced.
         kind (`str`):
-            What the index is called in messages.
+            Name of this kind of index, for messages.
         is_index (`Callable[[Path], bool]`):
-            Whether a folder holds such an index and nothing else.
+            Whether a folder contains such an index and nothing else.
 
     Raises:
-        `FileExistsError`: if there is something that may not be replaced.
+        `FileExistsError`: if `output` contains something that may not be replaced.
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
@@ -157,13 +170,13 @@ def check_output(output: Path, overwrite: bool, kind: str, is_index: Callable[[P
 
 def put_in_place(built: Path, output: Path) -> None:
     """
-    Swap by renaming, and remove what was there last, so that an interrupt loses neither the old nor the new.
+    Move a complete index to `output` by renaming, so that an interrupt loses neither the old nor the new index.
 
     Args:
         built (`Path`):
-            The complete index, in a temporary folder beside `output`.
+            The new index, in a temporary folder beside `output`.
         output (`Path`):
-            Where it goes.
+            Its final folder. An index there is replaced.
     """
     replaced = output.with_name(f"{built.parent.name}-replaced")
     if output.exists():
@@ -174,7 +187,7 @@ def put_in_place(built: Path, output: Path) -> None:
 
 
 def _is_lucene_index(folder: Path) -> bool:
-    """Whether the folder holds a Lucene index and nothing else."""
+    """Return whether the folder contains a Lucene index and nothing else."""
     if not folder.is_dir() or not any(folder.glob("segments_*")):
         return False
     return all(entry.is_file() and _LUCENE_FILE.fullmatch(entry.name) for entry in folder.iterdir())
@@ -186,8 +199,9 @@ def _write_index(passages: Iterable[Passage], folder: Path, threads: int) -> int
     count = 0
     try:
         while batch := list(islice(passages, _BATCH)):
-            if indexer.addRawDocuments([_to_json(passage) for passage in batch]) != len(batch):
-                raise RuntimeError(f"Lucene did not take all of the passages {batch[0].id!r} to {batch[-1].id!r}.")
+            documents = [json.dumps({"id": passage.id, "contents": passage.contents}) for passage in batch]
+            if indexer.addRawDocuments(documents) != len(batch):
+                raise RuntimeError(f"Lucene did not index every passage from {batch[0].id!r} to {batch[-1].id!r}.")
             count += len(batch)
     finally:
         indexer.close()
@@ -197,10 +211,6 @@ def _write_index(passages: Iterable[Passage], folder: Path, threads: int) -> int
 def _open_indexer(folder: Path, threads: int) -> Any:
     options = [*_OPTIONS, "-index", str(folder), "-threads", str(threads)]
     indexer = java_class("io.anserini.index.SimpleIndexer")(options)
-    # Anserini's fixed two gigabytes would not fit our heap on a large corpus.
+    # Anserini's default of 2 GB would not fit Java's heap.
     indexer.writer.getConfig().setRAMBufferSizeMB(_BUFFER_MEGABYTES)
     return indexer
-
-
-def _to_json(passage: Passage) -> str:
-    return json.dumps({"id": passage.id, "contents": passage.contents})

@@ -1,36 +1,33 @@
-"""Build a dense index: vectors of all passages in a FAISS index, in the folder layout of Pyserini.
+"""Build a dense index: a FAISS index in Pyserini's folder layout.
 
-The long part is encoding, so its results are kept as shards in a folder beside the output: a run that was killed goes
-on where it was. The index appears only when it is complete, as that of [`build_index`] does.
+Encoded vectors are saved as shards in a folder beside the output, so a run that was killed continues from there.
+The output folder appears only when the index is complete.
 """
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from itertools import islice
 from math import isqrt, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base import Passage
+from ..base import Passage, check_positive
 from ..identity import fingerprint_of
-from .bm25 import check_output, put_in_place, read_corpus
+from .bm25 import check_corpus, check_output, put_in_place, read_corpus
 from .encoder import Encoder
-from .pretrained import check_positive
 
 if TYPE_CHECKING:
     import numpy as np
 
 INDEX_FILE, DOCID_FILE, ENCODER_FILE = "index", "docid", "encoder.json"
-FACTORIES = ("flat", "hnsw", "ivfpq")
 _MANIFEST = "manifest.json"
-_MINIMUM_POINTS = 39  # for a cluster, below which FAISS warns that a clustering is poor
+_MINIMUM_POINTS = 39  # per cluster; FAISS warns about fewer
 _TRAINING_POINTS = 64
 _PQ_CENTROIDS = 256
 _EF_SEARCH = 64
-_CHUNK_BATCHES = 8  # encoded between two steps of the progress bar, sorted by length to save padding
+_CHUNK_BATCHES = 8  # per step of the progress bar; the encoder sorts a chunk by length to save padding
 
 
 def build_dense_index(
@@ -44,27 +41,29 @@ def build_dense_index(
     show_progress: bool = True,
 ) -> int:
     """
-    Encode a corpus into a FAISS index of inner products for [`DenseRetriever`] and Pyserini's `FaissSearcher`.
+    Encode a corpus into a FAISS index of inner products, for [`DenseRetriever`] and Pyserini's `FaissSearcher`.
 
-    The folder gets the files `index` (FAISS), `docid` (one id a line) and `encoder.json` (the encoder's settings).
-    Until it is complete, vectors are kept in the folder `OUTPUT.shards`; the same call goes on from there.
+    The folder contains the files `index` (FAISS), `docid` (one id per line) and `encoder.json` (the encoder's
+    settings). Until it is complete, vectors are saved in the folder `OUTPUT.shards`. The same call continues from
+    there.
 
     Args:
         corpus (`str` or `os.PathLike`):
-            A file of JSON lines as in [`build_index`]. It is checked whole before anything is encoded.
+            File of JSON lines, as in [`build_index`]. The whole file is checked before encoding.
         output (`str` or `os.PathLike`):
-            Folder of the index. It must not exist, or be empty.
+            Folder of the index, which must be empty or not exist.
         encoder ([`Encoder`]):
-            Encodes the passages.
+            Encoder of the passages.
         factory (`str`, *optional*, defaults to `"flat"`):
-            `"flat"`: exact, 4 bytes a dimension and passage. `"hnsw"`: a graph over the same vectors, much faster and
-            about 300 bytes a passage larger. `"ivfpq"`: clusters of compressed vectors, an eighth of a byte a
-            dimension and 8 bytes a passage, less exact. Or any string of FAISS's index factory. The index is saved
-            with `ef_search` 64 or `nprobe` the square root of the number of lists; a [`DenseRetriever`] can change it.
+            `"flat"`: exact search, 4 bytes per dimension and passage. `"hnsw"`: a graph over the same vectors, much
+            faster and about 300 bytes per passage larger. `"ivfpq"`: clusters of compressed vectors, less exact, an
+            eighth of a byte per dimension plus 8 bytes per passage. Any string of FAISS's index factory works too.
+            The saved `ef_search` is 64, and the saved `nprobe` is the square root of the number of lists. A
+            [`DenseRetriever`] can change both.
         shard_size (`int`, *optional*, defaults to `10_000`):
-            Passages encoded between two saves; as many vectors are in memory at once, besides the index.
+            Passages per shard. Memory holds the vectors of one shard and the index.
         overwrite (`bool`, *optional*, defaults to `False`):
-            Replace a dense index at `output`. Anything else there is never removed.
+            Replace a dense index at `output`. Other files are never removed.
         show_progress (`bool`, *optional*, defaults to `True`):
             Show a progress bar over passages.
 
@@ -73,14 +72,14 @@ def build_dense_index(
 
     Raises:
         `FileNotFoundError`: if the corpus does not exist.
-        `FileExistsError`: if there is something at `output` that may not be replaced.
-        `ValueError`: if a line of the corpus is wrong or an id has a line break; if the corpus is empty, or too small
-            for `factory`; if the shards that are there belong to another corpus, encoder or shard size; if `factory`
-            is none of FAISS.
+        `FileExistsError`: if `output` contains something that may not be replaced.
+        `ValueError`: if a line of the corpus is malformed or an id has a line break; if the corpus is empty, or too
+            small for `factory`; if existing shards belong to another corpus, encoder or shard size; if FAISS does not
+            know `factory`.
     """
     check_dense_arguments(corpus, output, shard_size=shard_size, overwrite=overwrite)
     corpus, output = Path(corpus), Path(output).expanduser().absolute()
-    count = _check_corpus(corpus)
+    count = _count_passages(corpus)
     empty = _empty_index(_factory_string(factory, count, encoder.dimension), encoder.dimension)
     shards = Path(f"{output}.shards")
     _claim_shards(shards, {"corpus": fingerprint_of([corpus]), "encoder": encoder.settings, "shard_size": shard_size})
@@ -104,7 +103,7 @@ def check_dense_arguments(
     overwrite: bool = False,
 ) -> None:
     """
-    Check what [`build_dense_index`] can check without an encoder, before a large one is loaded for nothing.
+    Check the arguments of [`build_dense_index`], so that mistakes show before a large encoder is loaded.
 
     Args:
         corpus, output, shard_size, overwrite:
@@ -112,37 +111,37 @@ def check_dense_arguments(
 
     Raises:
         `FileNotFoundError`: if the corpus does not exist.
-        `FileExistsError`: if there is something at `output` that may not be replaced.
+        `FileExistsError`: if `output` contains something that may not be replaced.
         `ValueError`: if `shard_size` is less than 1.
     """
     check_positive(shard_size=shard_size)
-    if not Path(corpus).is_file():
-        raise FileNotFoundError(f"corpus {corpus} does not exist or is no file: a file of JSON lines is needed.")
+    check_corpus(Path(corpus))
     check_output(Path(output).expanduser().absolute(), overwrite, "dense index", _is_dense_index)
 
 
-def _check_corpus(corpus: Path) -> int:
+def _count_passages(corpus: Path) -> int:
+    """Count the passages and check that Pyserini's file of ids can represent their ids."""
     count = 0
     for passage in read_corpus(corpus):
         if len(passage.id.splitlines()) != 1 or passage.id != passage.id.rstrip():
             raise ValueError(
-                f"{corpus}: id {passage.id!r} has a line break or ends in white space, which Pyserini's file of ids "
-                "cannot hold. Rename it."
+                f"{corpus}: id {passage.id!r} has a line break or ends in white space, and the file of ids has one id "
+                "per line. Rename it."
             )
         count += 1
     if not count:
-        raise ValueError(f"corpus {corpus} is empty: there is no passage to index.")
+        raise ValueError(f"corpus {corpus} is empty. It must contain at least one passage.")
     return count
 
 
 def _is_dense_index(folder: Path) -> bool:
-    """Whether the folder holds a dense index and nothing else."""
+    """Return whether the folder contains a dense index and nothing else."""
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     return {INDEX_FILE, DOCID_FILE} <= names <= {INDEX_FILE, DOCID_FILE, ENCODER_FILE}
 
 
 def _claim_shards(shards: Path, manifest: dict[str, Any]) -> None:
-    """Make the folder of the shards, or check that the one that is there belongs to the same job."""
+    """Make the folder of the shards, or check that an existing one belongs to the same job."""
     path = shards / _MANIFEST
     if not shards.exists():
         shards.mkdir(parents=True)
@@ -153,8 +152,8 @@ def _claim_shards(shards: Path, manifest: dict[str, Any]) -> None:
     for name, value in manifest.items():
         if found.get(name) != value:
             raise ValueError(
-                f"shards {shards} are of an earlier run with another {name.replace('_', ' ')} ({found.get(name)!r}, "
-                f"now {value!r}). Run with what it had to go on, or remove that folder to start again."
+                f"shards {shards} are from an earlier run with another {name.replace('_', ' ')} ({found.get(name)!r}, "
+                f"now {value!r}). Use the earlier value to continue, or remove that folder to start again."
             )
 
 
@@ -173,7 +172,7 @@ def _encode_shards(
 
 
 def _shard_paths(shards: Path, count: int, size: int) -> list[Path]:
-    """The files of all shards in the order of their passages, which is not always that of their names."""
+    """Return the files of all shards in the order of their passages, which may differ from that of their names."""
     return [shards / f"vectors-{number:05}.npy" for number in range((count + size - 1) // size)]
 
 
@@ -189,24 +188,17 @@ def _encode_shard(passages: list[Passage], encoder: Encoder, bar: Any) -> "np.nd
 
 
 def _save(vectors: "np.ndarray", path: Path) -> None:
-    """Save under another name first, so that a file of that name is complete."""
     import numpy as np
 
+    # Rename at the end, so that a file of this name is always complete.
     partial = path.with_suffix(".partial")
     with open(partial, "wb") as file:
         np.save(file, vectors)
     partial.rename(path)
 
 
-def _load_shards(paths: list[Path]) -> "Iterator[np.ndarray]":
-    import numpy as np
-
-    for path in paths:
-        yield np.load(path, mmap_mode="r")
-
-
 def _factory_string(factory: str, count: int, dimension: int) -> str:
-    """FAISS's own description of the index."""
+    """Return the index in the notation of FAISS."""
     if factory == "flat":
         return "Flat"
     if factory == "hnsw":
@@ -228,19 +220,20 @@ def _empty_index(factory: str, dimension: int) -> Any:
         return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise ValueError(
-            f"factory {factory!r} is none of {', '.join(FACTORIES)} and FAISS does not know it: {error}"
+            f"factory is {factory!r}. Choose flat, hnsw, ivfpq or a factory string of FAISS, which reports: {error}"
         ) from error
 
 
 def _filled_index(index: Any, shards: list[Path], count: int) -> Any:
     import faiss
+    import numpy as np
 
     lists = faiss.try_extract_index_ivf(index)
     if not index.is_trained:
         _train(index, shards, count, lists.nlist if lists else _PQ_CENTROIDS)
-    for vectors in _load_shards(shards):
-        index.add(vectors)
-    # FAISS's own values, one list and 16 candidates, find little in a large index. Both are saved with it.
+    for shard in shards:
+        index.add(np.load(shard, mmap_mode="r"))
+    # FAISS's defaults, one list and 16 candidates, find little in a large index. Both values are saved with the index.
     if lists:
         lists.nprobe = isqrt(lists.nlist)
     if hasattr(index, "hnsw"):
@@ -249,15 +242,13 @@ def _filled_index(index: Any, shards: list[Path], count: int) -> Any:
 
 
 def _train(index: Any, shards: list[Path], count: int, clusters: int) -> None:
-    """Train on passages spread evenly over the corpus, as many as the clustering needs."""
+    """Train on as many passages as the clustering needs, spread evenly over the corpus."""
     import numpy as np
 
     step = max(1, count // (_TRAINING_POINTS * max(clusters, _PQ_CENTROIDS)))
-    sample = []
-    for vectors in _load_shards(shards):
-        sample.append(vectors[::step])
+    sample = np.concatenate([np.load(shard, mmap_mode="r")[::step] for shard in shards])
     try:
-        index.train(np.concatenate(sample))
+        index.train(sample)
     except RuntimeError as error:
         raise ValueError(f"The index cannot be trained on {count} passages: {error}") from error
 

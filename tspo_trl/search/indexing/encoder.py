@@ -1,8 +1,7 @@
-"""Texts to vectors, with every choice that changes a vector explicit.
+"""Encoders of queries and passages. They need `pip install tspo-trl[dense]`.
 
-A dense index is worth nothing when queries are encoded in another way than its passages, and nothing tells: the search
-goes on with poor results. So an [`Encoder`] names its pooling, normalisation and prefixes in [`Encoder.settings`], and
-refuses a model whose pooling would have to be guessed. It needs `pip install tspo-trl[dense]`.
+Queries that are encoded differently from the passages give poor results without an error. So [`Encoder.settings`]
+names pooling, normalisation and prefixes, and an [`Encoder`] rejects a model with unknown pooling.
 """
 
 import json
@@ -14,14 +13,8 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from ..base import well_formed
-from .pretrained import (
-    absolute_if_folder,
-    check_dtype,
-    check_positive,
-    model_fingerprint,
-    sentence_transformers,
-)
+from ..base import check_positive, well_formed
+from .pretrained import absolute_if_folder, check_dtype, model_fingerprint, sentence_transformers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,61 +24,58 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EncoderPreset:
     """
-    How a family of models wants to be used.
+    Prefixes and pooling of a family of models with vectors of length 1.
 
     Args:
         query_prefix (`str`):
-            Text put before every query.
+            Text before every query.
         passage_prefix (`str`):
-            Text put before every passage.
+            Text before every passage.
         pooling (`str`):
-            How the vectors of the tokens become one: `"mean"` or `"cls"`.
-        normalize (`bool`):
-            Whether vectors are scaled to length 1.
+            `"mean"` of the tokens, or `"cls"` for the first token.
     """
 
     query_prefix: str
     passage_prefix: str
     pooling: str
-    normalize: bool
 
 
 FROM_FOLDER = "sentence-transformers"
 PRESETS: dict[str, EncoderPreset | None] = {
-    "e5": EncoderPreset("query: ", "passage: ", "mean", True),
-    "bge": EncoderPreset("Represent this sentence for searching relevant passages: ", "", "cls", True),
-    FROM_FOLDER: None,  # all of it is read from the model's own files
+    "e5": EncoderPreset("query: ", "passage: ", "mean"),
+    "bge": EncoderPreset("Represent this sentence for searching relevant passages: ", "", "cls"),
+    FROM_FOLDER: None,  # read from the files of the model
 }
 
 
 class Encoder:
     """
-    Encode queries and passages with a model of the Hugging Face hub or a local folder.
+    Encoder of queries and passages, with a model from the Hugging Face hub or a local folder.
 
-    It may be used from several threads, which take turns, and it can be pickled: the copy loads the model again.
+    Several threads may share it and take turns. It can be pickled; the copy loads the model again.
 
     Args:
         model (`str` or `os.PathLike`):
             Folder of a model, or its name on the hub, such as `"intfloat/e5-base-v2"`.
         preset (`str`, *optional*, defaults to `"sentence-transformers"`):
-            `"e5"` (prefixes `query: ` and `passage: `, mean pooling), `"bge"` (the English models of version 1.5: an
-            instruction before queries, pooling by the first token), both with vectors of length 1; or
-            `"sentence-transformers"`: pooling and normalisation as the model's `modules.json` says, prefixes as its
-            prompts named `query` and `document` say.
+            `"e5"`: prefixes `query: ` and `passage: `, mean pooling, vectors of length 1. `"bge"` (English models of
+            version 1.5): an instruction before queries, pooling by the first token, vectors of length 1.
+            `"sentence-transformers"`: pooling and normalisation from the model's `modules.json`, prefixes from its
+            prompts `query` and `document`.
         device (`str`, *optional*):
-            Such as `"cpu"` or `"cuda:0"`. Defaults to a GPU if there is one.
+            Device, such as `"cpu"` or `"cuda:0"`. Defaults to a GPU if there is one.
         dtype (`str`, *optional*, defaults to `"float32"`):
             Precision of the model: `"float32"`, `"float16"` or `"bfloat16"`. Vectors are always float32.
         batch_size (`int`, *optional*, defaults to `64`):
-            Texts encoded at once.
+            Texts per forward pass.
         max_length (`int`, *optional*):
-            Tokens after which a text is cut. Defaults to the model's own limit.
+            Tokens after which a text is truncated. Defaults to the model's limit.
 
     Raises:
         `ImportError`: if sentence-transformers is not installed.
-        `ValueError`: if an argument is out of range, if the model does not say how it pools and no preset does, or if
-            it says otherwise than the preset.
-        `OSError`: if there is no such model.
+        `ValueError`: if an argument is out of range, if neither the model nor a preset defines the pooling, or if
+            they disagree.
+        `OSError`: if the model does not exist.
     """
 
     def __init__(
@@ -98,7 +88,10 @@ class Encoder:
         batch_size: int = 64,
         max_length: int | None = None,
     ):
-        _check_arguments(preset, dtype, batch_size, max_length)
+        if preset not in PRESETS:
+            raise ValueError(f"preset is {preset!r}. Choose one of {', '.join(PRESETS)}.")
+        check_dtype(dtype)
+        check_positive(batch_size=batch_size, max_length=max_length)
         self.model = absolute_if_folder(model)
         self.preset, self.device, self.dtype = preset, device, dtype
         self.batch_size, self.max_length = batch_size, max_length
@@ -113,21 +106,21 @@ class Encoder:
 
         Args:
             texts (sequence of `str`):
-                Any text; what is not valid Unicode is replaced.
+                Any text. Lone surrogates are replaced.
 
         Returns:
-            `np.ndarray` of float32 and shape (number of texts, `dimension`). In float16 a model may overflow; the
-            row of such a query is not finite, and the others are right.
+            `np.ndarray` of float32 and shape (number of texts, `dimension`). If the model overflows in float16, only
+            the row of that query is not finite.
         """
         return self._encode(texts, self._settings["query_prefix"])
 
     def encode_passages(self, texts: Sequence[str]) -> "np.ndarray":
         """
-        Encode passages, of which each is its title and text in one string ([`Passage.contents`]).
+        Encode passages.
 
         Args:
             texts (sequence of `str`):
-                Any text; what is not valid Unicode is replaced.
+                Title and text of each passage in one string ([`Passage.contents`]). Lone surrogates are replaced.
 
         Returns:
             `np.ndarray` of float32 and shape (number of texts, `dimension`).
@@ -144,13 +137,13 @@ class Encoder:
 
     @property
     def dimension(self) -> int:
-        """Length of a vector."""
+        """Dimension of the vectors."""
         return int(self._network.get_embedding_dimension() or 0)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that changes a vector, as JSON can hold it. A local model is known by its folder's name and a
-        fingerprint of its files, another by its name, with `None` as its fingerprint."""
+        """Every setting that changes a vector, as JSON values. A local model is identified by the name of its folder
+        and a fingerprint of its files. A model on the hub is identified by its name; its fingerprint is `None`."""
         return dict(self._settings)
 
     def __repr__(self) -> str:
@@ -166,7 +159,7 @@ class Encoder:
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         valid = [well_formed(text) for text in texts]
-        with self._lock:  # a tokenizer refuses to be used by two threads at once
+        with self._lock:  # two threads cannot use a tokenizer at once
             vectors = self._network.encode(
                 valid, prompt=prefix, batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True
             )
@@ -176,8 +169,8 @@ class Encoder:
         library = sentence_transformers()
         if _own_modules(self.model) is None:
             raise ValueError(
-                f"model {self.model} has no modules.json, so nothing says how it pools, and a guess would be silently "
-                "wrong. Name its preset ('e5' or 'bge'), or save it with sentence-transformers."
+                f"model {self.model} has no modules.json, so its pooling is unknown. Pass its preset ('e5' or 'bge'), "
+                "or save it with sentence-transformers."
             )
         network = library.SentenceTransformer(self.model, device=self.device, model_kwargs=self._model_kwargs())
         if self.max_length is not None:
@@ -214,15 +207,8 @@ class Encoder:
         }
 
 
-def _check_arguments(preset: str, dtype: str, batch_size: int, max_length: int | None) -> None:
-    if preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}: choose one of {', '.join(PRESETS)}.")
-    check_dtype(dtype)
-    check_positive(batch_size=batch_size, max_length=max_length)
-
-
 def _own_modules(model: str) -> list[dict[str, Any]] | None:
-    """What the model's `modules.json` lists, `None` where it has none."""
+    """Read the model's `modules.json`, `None` if it has none."""
     from sentence_transformers.util import load_file_path
 
     path = load_file_path(model, "modules.json")
@@ -238,8 +224,8 @@ def _check_own_pooling(model: str, name: str, pooling: str) -> None:
         own = Pooling.load(model, subfolder=module["path"]).pooling_mode
         if own != pooling:
             raise ValueError(
-                f"preset {name!r} pools by {pooling!r}, but model {model} itself pools by {own!r}. Use the preset "
-                f"of this model's family, or {FROM_FOLDER!r}, which does as the model says."
+                f"preset {name!r} pools by {pooling!r}, but model {model} pools by {own!r}. Use the preset of this "
+                f"model's family, or {FROM_FOLDER!r} to pool as the model does."
             )
 
 

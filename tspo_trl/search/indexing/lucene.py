@@ -1,7 +1,4 @@
-"""A Lucene index as both kinds of retrieval use it: to search in, and to read passages from by id.
-
-[`open_lucene_index`] opens one, [`document_passage`] reads what it stores, [`lucene_fingerprint`] tells two apart.
-"""
+"""Lucene indexes, which BM25 searches and dense retrieval reads passages from."""
 
 import json
 import os
@@ -13,75 +10,38 @@ from ..identity import fingerprint_of
 from ..java import java_class
 
 
-def checked_lucene_index(index: str | os.PathLike[str]) -> Path:
+def open_lucene_index(index: str | os.PathLike[str]) -> tuple[Path, Any, str]:
     """
-    Check that there is a Lucene index.
+    Open a Lucene index.
 
     Args:
         index (`str` or `os.PathLike`):
             Folder of the index.
 
     Returns:
-        `Path`: the folder, absolute.
+        `tuple`: the absolute path of the folder, Anserini's `SimpleSearcher`, and the fingerprint of the index.
+        A copy of the index has the same fingerprint, a rebuilt index has another.
 
     Raises:
         `FileNotFoundError`: if the folder does not exist.
-        `ValueError`: if it holds no Lucene index.
+        `ValueError`: if it contains no Lucene index, or Lucene cannot open it.
     """
-    path = Path(index).expanduser().absolute()
-    remedy = f"Build one with `tspo-trl index --corpus corpus.jsonl --output {index}`."
-    if not path.exists():
-        raise FileNotFoundError(f"index {index} does not exist. {remedy}")
-    if not path.is_dir() or not any(path.glob("segments_*")):
-        raise ValueError(f"index {index} is not the folder of a Lucene index. {remedy}")
-    return path
-
-
-def open_lucene_index(index: Path) -> Any:
-    """
-    Open a Lucene index.
-
-    Args:
-        index (`Path`):
-            As [`checked_lucene_index`] gave it.
-
-    Returns:
-        Anserini's `SimpleSearcher`.
-
-    Raises:
-        `ValueError`: if Lucene cannot open it.
-    """
-    # A query of more than 1,024 different words would be refused otherwise; a model may well write one.
+    path = _checked_folder(index)
+    # Lucene refuses queries of more than 1,024 different words by default. A model may write longer ones.
     java_class("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(2**31 - 1)
     try:
-        return java_class("io.anserini.search.SimpleSearcher")(str(index))
+        searcher = java_class("io.anserini.search.SimpleSearcher")(str(path))
     except java_exception() as error:
         raise ValueError(
-            f"index {index} cannot be opened as a Lucene index: {first_line(error)}. Build it again with "
-            "`tspo-trl index`."
+            f"index {path} cannot be opened as a Lucene index: {first_line(error)}. Rebuild it with `tspo-trl index`."
         ) from error
-
-
-def lucene_fingerprint(index: Path) -> str:
-    """
-    Fingerprint of a Lucene index: a copy has the same, one built anew has another.
-
-    Args:
-        index (`Path`):
-            As [`checked_lucene_index`] gave it.
-
-    Returns:
-        `str`: see [`~tspo_trl.search.identity.fingerprint_of`].
-
-    Raises:
-        `ValueError`: if the index is no longer there.
-    """
-    return fingerprint_of(sorted(index.glob("segments_*")))
+    # Computed now, because the folder may be replaced while the index is open.
+    return path, searcher, fingerprint_of(sorted(path.glob("segments_*")))
 
 
 def document_passage(document: Any, score: float | None) -> Passage:
     """
-    Read a stored document.
+    Read the passage of a stored document.
 
     Args:
         document:
@@ -105,12 +65,22 @@ def document_passage(document: Any, score: float | None) -> Passage:
 
 
 def java_exception() -> type[Exception]:
-    """The class of what Java throws."""
+    """Return the class of Java's exceptions."""
     import jnius
 
     return jnius.JavaException
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without the stack of Java that may follow."""
+    """Return the message of an error without Java's stack trace."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _checked_folder(index: str | os.PathLike[str]) -> Path:
+    path = Path(index).expanduser().absolute()
+    remedy = f"Build one with `tspo-trl index --corpus corpus.jsonl --output {index}`."
+    if not path.exists():
+        raise FileNotFoundError(f"index {index} does not exist. {remedy}")
+    if not path.is_dir() or not any(path.glob("segments_*")):
+        raise ValueError(f"index {index} is not the folder of a Lucene index. {remedy}")
+    return path

@@ -1,7 +1,7 @@
-"""BM25 over a Lucene index, the search engine of the published search agents.
+"""BM25 over a Lucene index.
 
-[`BM25Retriever`] gives the ranking and the scores of Pyserini's `LuceneSearcher`, by way of the same Anserini class,
-without Pyserini's heavy imports. Java is set up by `tspo_trl.search.java`.
+Ranking and scores are those of Pyserini's `LuceneSearcher`. [`BM25Retriever`] uses the same Anserini class, without
+Pyserini's heavy imports.
 """
 
 import logging
@@ -12,14 +12,7 @@ from typing import Any
 
 from ..base import Passage, SearchError, check_search, well_formed
 from ..identity import RetrieverIdentity
-from ..indexing.lucene import (
-    checked_lucene_index,
-    document_passage,
-    first_line,
-    java_exception,
-    lucene_fingerprint,
-    open_lucene_index,
-)
+from ..indexing.lucene import document_passage, first_line, java_exception, open_lucene_index
 from ..java import java_class
 from .forking import ForkGuard
 
@@ -28,17 +21,16 @@ logger = logging.getLogger(__name__)
 
 class BM25Retriever:
     """
-    Search a Lucene index that `tspo-trl index` or Pyserini made.
+    Search a Lucene index from `tspo-trl index` or Pyserini.
 
-    A batch of queries is searched in parallel, on as many threads as Java sees processors. One retriever may be used
-    from several Python threads. It can be pickled: the copy opens the index again, so the folder must be there. In a
-    process that was forked after it was made (a worker of a `DataLoader`) it searches by way of a new process with a
-    Java of its own, because Java does not survive a fork.
+    A batch of queries is searched in parallel on all processors. Several Python threads may share a retriever. It can
+    be pickled; the copy opens the index again, so the folder must still exist. Java does not survive a fork, so in a
+    forked process (such as a worker of a `DataLoader`) the retriever starts a new process that searches.
 
     Args:
         index (`str` or `os.PathLike`):
-            Folder of the index. Its documents are stored as JSON (`--storeRaw`) of the form `{"id", "contents"}` or
-            `{"id", "title", "text"}`, or as contents only (`--storeContents`).
+            Folder of the index. It stores documents as JSON (`--storeRaw`), either `{"id", "contents"}` or
+            `{"id", "title", "text"}`, or only their contents (`--storeContents`).
         k1 (`float`, *optional*, defaults to `0.9`):
             BM25's term frequency saturation, at least 0. The default is Pyserini's.
         b (`float`, *optional*, defaults to `0.4`):
@@ -46,19 +38,16 @@ class BM25Retriever:
 
     Raises:
         `FileNotFoundError`: if the folder does not exist.
-        `ValueError`: if it holds no Lucene index, or one that is empty or stores no text; if `k1` or `b` is out of
+        `ValueError`: if it contains no Lucene index, or one that is empty or stores no text; if `k1` or `b` is out of
             range.
-        [`~tspo_trl.search.java.JavaNotFoundError`]: if there is no Java to run on.
+        [`~tspo_trl.search.JavaNotFoundError`]: if there is no suitable Java.
     """
 
     def __init__(self, index: str | os.PathLike[str], *, k1: float = 0.9, b: float = 0.4):
         _check_parameters(k1, b)
-        self.index = checked_lucene_index(index)
-        self.k1 = float(k1)
-        self.b = float(b)
+        self.k1, self.b = float(k1), float(b)
+        self.index, self._searcher, self._fingerprint = open_lucene_index(index)
         self._fork_guard = ForkGuard()
-        self._searcher = open_lucene_index(self.index)
-        self._fingerprint = lucene_fingerprint(self.index)  # now: the folder may be replaced while this one is open
         self._searcher.set_bm25(self.k1, self.b)
         self._size = int(self._searcher.get_total_num_docs())
         self._check_documents()
@@ -69,24 +58,24 @@ class BM25Retriever:
 
         Args:
             queries (sequence of `str`):
-                Free text: nothing in it is query syntax, and a query without any indexed word finds nothing.
+                Free text without query syntax. A query without an indexed word finds nothing.
             k (`int`):
-                How many passages to return at most for each query, at least 1.
+                Maximum number of passages for each query, at least 1.
 
         Returns:
-            `list[list[Passage] | None]`: for each query in order its passages, best first, ties in the order of their
-            ids; `None` where Lucene failed (the reason is logged).
+            `list[list[Passage] | None]`: for each query in order its passages, best first. Ties are ordered by id.
+            `None` if Lucene failed; the reason is logged.
 
         Raises:
-            `TypeError`: if `queries` is a single string or holds something else than strings.
+            `TypeError`: if `queries` is a single string or contains anything other than strings.
             `ValueError`: if `k` is less than 1.
             [`SearchError`]: if every query failed.
         """
         check_search(queries, k)
         if not queries:
             return []
-        if stand_in := self._fork_guard.stand_in(self):
-            return stand_in.search(queries, k)
+        if replacement := self._fork_guard.replacement(self):
+            return replacement.search(queries, k)
         java_queries = [well_formed(query) for query in queries]
         k = min(k, self._size)
         try:
@@ -98,11 +87,11 @@ class BM25Retriever:
 
     @property
     def identity(self) -> RetrieverIdentity:
-        """What is searched and how. A copy of the index has its fingerprint, one built anew has another."""
+        """Identity of the index and its parameters. A copy of the index has the same, a rebuilt index has another."""
         return RetrieverIdentity("BM25Retriever", self._fingerprint, {"k1": self.k1, "b": self.b})
 
     def __len__(self) -> int:
-        """The number of passages in the index."""
+        """Number of passages in the index."""
         return self._size
 
     def __repr__(self) -> str:
@@ -117,7 +106,7 @@ class BM25Retriever:
         for position, query in enumerate(queries):
             texts.add(query)
             keys.add(str(position))
-        # Anserini 1.7 takes a number of threads and uses every processor whatever it is.
+        # Anserini 1.7 ignores the number of threads and uses every processor.
         hits = self._searcher.batch_search(texts, keys, k, os.cpu_count() or 1)
         return [[_passage(hit) for hit in hits.get(str(position))] for position in range(len(queries))]
 
@@ -137,9 +126,9 @@ class BM25Retriever:
         return results
 
     def _check_documents(self) -> None:
-        """Read one document, so that an index without its text is found out before anything is trained on it."""
+        """Read one document, so that an index without text fails now and not in training."""
         if not self._size:
-            raise ValueError(f"index {self.index} is empty. Build it again with `tspo-trl index`.")
+            raise ValueError(f"index {self.index} is empty. Rebuild it with `tspo-trl index`.")
         try:
             document_passage(self._searcher.doc(0), None)
         except ValueError as error:
@@ -151,13 +140,13 @@ class BM25Retriever:
 
 def _check_parameters(k1: float, b: float) -> None:
     if not 0 <= k1 < float("inf"):
-        raise ValueError(f"k1 is {k1}: BM25 needs a finite number that is not negative; 0.9 is usual.")
+        raise ValueError(f"k1 is {k1}. It must be a finite number of at least 0, usually 0.9.")
     if not 0 <= b <= 1:
-        raise ValueError(f"b is {b}: BM25 needs a number from 0 to 1; 0.4 is usual.")
+        raise ValueError(f"b is {b}. It must be a number from 0 to 1, usually 0.4.")
 
 
 def _search_failures() -> tuple[type[Exception], ...]:
-    return (java_exception(), ValueError)  # what Lucene throws, and a stored document that cannot be read
+    return (java_exception(), ValueError)  # from Lucene, and from stored documents that cannot be read
 
 
 def _passage(hit: Any) -> Passage:

@@ -1,7 +1,6 @@
-"""Searches that were made before are not made again.
+"""Cache of search results in memory and, optionally, on disk.
 
-[`CachedRetriever`] keeps results in memory, and on disk where a path is given. It changes no result: failed searches
-are not kept, empty results are. A disk that fails costs speed, never the run.
+The cache changes no result. It keeps empty results but not failed searches. A failing disk costs speed, never the run.
 """
 
 import logging
@@ -23,35 +22,37 @@ logger = logging.getLogger(__name__)
 
 class CachedRetriever:
     """
-    Remember what a retriever found.
+    Keep the results of a retriever.
 
-    Results are known by `k` and the query as it is written. Those used longest ago leave the memory first. On disk
-    they are also known by the retriever's identity, so that one file may serve several retrievers, processes and
-    runs. If the disk fails while in use, this is logged once and searching goes on without it.
+    The key of a result is `k` and the exact query. The least recently used results leave the memory first. On disk the
+    key includes the identity of the retriever, so that several retrievers, processes and runs can share a file. If the
+    disk fails during use, a warning is logged once and the disk is no longer used.
 
-    One cached retriever may be used from several threads, and pickled: the copy starts with an empty memory.
+    A cached retriever may be used in several threads. A pickled copy starts with an empty memory.
 
-    The identity is taken when the cache is made. A remote server that is started again with another index is not
-    noticed until then: make the cache anew.
+    The cache reads the identity once, when it is created. If a remote server restarts with another index, create a new
+    cache.
 
     Args:
         retriever ([`~tspo_trl.search.Retriever`]):
-            What is searched.
+            Retriever that answers new queries.
         max_entries (`int`, *optional*, defaults to `100_000`):
-            Queries to keep in memory, in each process. With three passages of 100 words each takes about 3 KB.
+            Maximum number of queries to keep in memory, per process. A query with three passages of 100 words takes
+            about 3 KB.
         path (`str` or `os.PathLike`, *optional*):
-            SQLite file on a local disk, shared by all who name it. It grows without bound. Needs a retriever whose
-            identity has a fingerprint, because results of another index would be served otherwise.
+            SQLite file on a local disk. It grows without bound. The identity of the retriever must have a
+            fingerprint. Otherwise the file could return results of another index.
 
     Raises:
-        `ValueError`: if `max_entries` is less than 1, `path` cannot be used, or the retriever has no fingerprint.
+        `ValueError`: if `max_entries` is less than 1, if `path` cannot be used, or if `path` is given and the
+            retriever has no fingerprint.
     """
 
     def __init__(
         self, retriever: Retriever, *, max_entries: int = 100_000, path: str | os.PathLike[str] | None = None
     ):
         if max_entries < 1:
-            raise ValueError(f"max_entries is {max_entries}: at least one query has to be kept.")
+            raise ValueError(f"max_entries is {max_entries}. It must be at least 1.")
         self.retriever = retriever
         self.max_entries = max_entries
         self.path = None if path is None else Path(path).expanduser().absolute()
@@ -59,26 +60,26 @@ class CachedRetriever:
         self._memory: OrderedDict[tuple[int, str], list[Passage]] = OrderedDict()
         self._hits = 0
         self._misses = 0
-        self._lock = threading.Lock()  # guards all that changes; nothing is searched or read from disk under it
+        self._lock = threading.Lock()  # guards all state; never held during a search or a read from disk
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage] | None]:
         """
-        Search a batch of queries. The retriever is asked once for those that are not known, each a single time.
+        Search a batch of queries. The retriever gets all new queries in one call, without repetitions.
 
         Args:
             queries (sequence of `str`):
-                Any text that the retriever takes.
+                Any text that the retriever accepts.
             k (`int`):
-                How many passages to return at most for each query, at least 1.
+                Maximum number of passages per query, at least 1.
 
         Returns:
-            `list[list[Passage] | None]`: for each query in order its passages, best first; `None` where the search
-            failed. Where all the searches made failed, known queries are still answered.
+            `list[list[Passage] | None]`: the passages of each query, best first, or `None` if its search failed.
+            Cached queries are answered even if all new searches fail.
 
         Raises:
-            `TypeError`: if `queries` is a single string or holds something else than strings.
+            `TypeError`: if `queries` is a single string or contains anything but strings.
             `ValueError`: if `k` is less than 1.
-            [`SearchError`]: if no query was known and all searches failed.
+            [`SearchError`]: if no query was cached and all searches failed.
         """
         check_search(queries, k)
         found = self._known(dict.fromkeys(queries), k)
@@ -90,16 +91,16 @@ class CachedRetriever:
 
     @property
     def identity(self) -> RetrieverIdentity:
-        """That of the retriever: a cache changes no result."""
+        """Identity of the retriever: a cache changes no result."""
         return identity_of(self.retriever)
 
     def counters(self) -> dict[str, int]:
         """
-        What the retriever counts, and `cache_hits` and `cache_misses`.
+        Return the counts of the retriever, and `cache_hits` and `cache_misses`.
 
         Returns:
-            `dict[str, int]`: totals by name. A query is a hit if it was known, in memory or on disk, when its batch
-            came; every query of a batch counts, repeated ones again.
+            `dict[str, int]`: totals by name. A query is a hit if it was in memory or on disk when its batch arrived.
+            Repeated queries of a batch count each time.
         """
         with self._lock:
             own = {"cache_hits": self._hits, "cache_misses": self._misses}
@@ -127,7 +128,7 @@ class CachedRetriever:
         except SearchError as error:
             if not answered:
                 raise
-            logger.warning("The search of %d queries failed, %d others were known: %s", len(queries), answered, error)
+            logger.warning("The search of %d queries failed. %d others were cached: %s", len(queries), answered, error)
             return {}
         pairs = zip(queries, results, strict=True)
         found = {query: list(passages) for query, passages in pairs if passages is not None}
@@ -158,30 +159,30 @@ class CachedRetriever:
                 self._memory.popitem(last=False)
 
     def _use_disk(self, action: Callable[[DiskCache], Any]) -> Any:
-        """What the action gives; `None` without a disk, and where it fails, which is its end."""
+        """Return the result of the action, or `None` without a disk. A disk that fails is not used again."""
         disk = self._disk
         if disk is None:
             return None
         try:
             return action(disk)
-        except (sqlite3.Error, ValueError, TypeError) as error:  # the last two: JSON of another form
+        except (sqlite3.Error, ValueError, TypeError) as error:  # the last two: unexpected JSON
             self._leave_disk(error)
         return None
 
     def _leave_disk(self, error: Exception) -> None:
         with self._lock:
-            if self._disk is None:  # another thread has met the same failure
+            if self._disk is None:  # another thread found the same failure
                 return
             self._disk = None
-        logger.warning("The cache %s failed, going on without it: %s", self.path, error)
+        logger.warning("The cache %s failed and is no longer used: %s", self.path, error)
 
 
 def _checked_digest(retriever: Retriever) -> str:
     identity = identity_of(retriever)
     if identity.fingerprint is None:
         raise ValueError(
-            f"path is given, but it is not known which index {identity.name} searches, and a cache on disk could "
-            "answer from another one. Start a remote server before this, give a retriever of your own an `identity` "
-            "with a fingerprint, or leave out `path` to cache in memory only."
+            f"path is given, but the identity of {identity.name} has no fingerprint, so a cache on disk could return "
+            "results of another index. Start a remote server first, give your own retriever an `identity` with a "
+            "fingerprint, or omit `path` to cache in memory only."
         )
     return identity.digest

@@ -1,7 +1,7 @@
-"""Dense retrieval: a FAISS index searched through Pyserini's `FaissSearcher`, with an explicit encoder.
+"""Dense retrieval: a FAISS index, searched through Pyserini's `FaissSearcher`.
 
-A search with the wrong pooling, prefix or model gives plausible nonsense, so [`DenseRetriever`] compares the encoder
-with the index before it searches anything. It needs `pip install tspo-trl[dense]`.
+The wrong pooling, prefix or model gives plausible but wrong results, so [`DenseRetriever`] compares the encoder with
+the index first. It needs `pip install tspo-trl[dense]`.
 """
 
 import logging
@@ -13,14 +13,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base import Passage, SearchError, check_search
+from ..base import Passage, SearchError, check_positive, check_search
 from ..identity import RetrieverIdentity, fingerprint_of
 from ..indexing.dense import DOCID_FILE, INDEX_FILE
 from ..indexing.encoder import Encoder
-from ..indexing.passages import CorpusPassages, LinesFile, PassageSource, open_passages
-from ..indexing.pretrained import check_positive
+from ..indexing.passages import LinesFile, open_passages
 from ..java import import_pyserini
-from .dense_checks import check_dimension, check_encoder_file, check_vectors
+from .dense_checks import check_encoder_file, check_rows, check_vectors
 from .forking import ForkGuard
 
 if TYPE_CHECKING:
@@ -31,36 +30,34 @@ logger = logging.getLogger(__name__)
 
 class DenseRetriever:
     """
-    Search a FAISS index that `tspo-trl index --dense` or Pyserini made, or one such as Search-R1's `e5_Flat.index`.
+    Search a FAISS index from `tspo-trl index --dense` or Pyserini, or a FAISS file such as Search-R1's
+    `e5_Flat.index`.
 
-    One retriever may be used from several threads, which take turns. It can be pickled: the copy opens everything
-    again. In a process that was forked after it was made it searches by way of a new process, which holds an index of
-    its own. Opening it encodes a few passages and compares them with the vectors of the index.
+    The constructor encodes a few passages and compares them with the vectors of the index. Several threads may share a
+    retriever and take turns. It can be pickled; the copy opens its files again. In a forked process it starts a new
+    process that loads the index again and searches.
 
     Args:
         index (`str` or `os.PathLike`):
-            Folder with the files `index` and `docid`, or a FAISS file, whose rows are the lines of `passages`. Scores
-            are inner products.
+            Folder with the files `index` and `docid`, or a FAISS file with one row per line of `passages`. Scores are
+            inner products.
         encoder ([`Encoder`]):
-            Encodes queries as the passages were encoded.
+            Encoder that was used for the passages of the index.
         passages (`str` or `os.PathLike`):
-            Where texts are read from: a Lucene index over the same passages, or the corpus of the index, a file of
-            JSON lines.
+            Texts of the passages: a Lucene index of the same passages, or the corpus of the index as JSON lines.
         threads (`int`, *optional*, defaults to `1`):
             Threads that search a batch.
         ef_search (`int`, *optional*):
-            Candidates that an HNSW index keeps: more are slower and more exact. Defaults to what the index was saved
-            with.
+            Candidates that an HNSW index keeps. More are slower and more exact. Defaults to the value saved in the
+            index.
         nprobe (`int`, *optional*):
-            Lists that an IVF index looks into: more are slower and more exact. Defaults to what the index was saved
-            with.
+            Lists that an IVF index searches. More are slower and more exact. Defaults to the value saved in the index.
         faiss_device (`str`, *optional*, defaults to `"cpu"`):
-            Where the index lies: `"cpu"`, or such as `"cuda:0"` with a FAISS for GPUs.
+            Device of the index: `"cpu"`, or for example `"cuda:0"` with a GPU build of FAISS.
 
     Raises:
-        `FileNotFoundError`: if there is no index or there are no passages.
-        `ValueError`: if they do not belong to each other, the encoder is not that of the index, or an option does not
-            go with the kind of index.
+        `FileNotFoundError`: if the index or the passages do not exist.
+        `ValueError`: if index, passages and encoder do not match, or an option does not apply to this kind of index.
     """
 
     def __init__(
@@ -83,54 +80,54 @@ class DenseRetriever:
         faiss_index = _read_index(faiss_file)
         self._size = int(faiss_index.ntotal)
         self._docids = LinesFile(docid_file) if docid_file else None
-        # Now, since the files may be moved or replaced while this index is open.
+        # Computed now, because the files may be moved or replaced while the index is open.
         self._fingerprint = fingerprint_of([faiss_file, docid_file] if docid_file else [faiss_file])
-        _check_size(self.index, self._size, self._docids, self._source)
-        _set_parameters(faiss_index, {"efSearch": ef_search, "nprobe": nprobe})
-        check_dimension(self.index, faiss_index, encoder)
+        check_rows(self.index, self._size, self._docids, self._source)
+        _set_parameter(faiss_index, "ef_search", "efSearch", ef_search, "HNSW")
+        _set_parameter(faiss_index, "nprobe", "nprobe", nprobe, "IVF")
         check_vectors(self.index, faiss_index, encoder, self._read)
-        # Pyserini's searcher is given vectors, so it needs no encoder.
+        # The searcher receives vectors, so it needs no encoder.
         self._searcher = _searcher_class()(faiss_index, query_encoder=None, faiss_device=faiss_device)
         self._lock = threading.Lock()
         self._fork_guard = ForkGuard()
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage] | None]:
         """
-        Search a batch of queries, encoded and searched together.
+        Search a batch of queries.
 
         Args:
             queries (sequence of `str`):
                 Any text.
             k (`int`):
-                How many passages to return at most for each query, at least 1.
+                Maximum number of passages for each query, at least 1.
 
         Returns:
-            `list[list[Passage] | None]`: for each query in order its passages, best first, with FAISS's inner product
-            as their score; `None` where its vector is not finite, as may happen in float16, or where the texts could
-            not be read (the reason is logged).
+            `list[list[Passage] | None]`: for each query in order its passages, best first. Their scores are inner
+            products. `None` if the vector of the query is not finite (possible in float16) or texts could not be read;
+            the reason is logged.
 
         Raises:
-            `TypeError`: if `queries` is a single string or holds something else than strings.
+            `TypeError`: if `queries` is a single string or contains anything other than strings.
             `ValueError`: if `k` is less than 1.
-            [`SearchError`]: if encoding or FAISS failed, or every query did.
+            [`SearchError`]: if encoding or FAISS failed, or every query failed.
         """
         check_search(queries, k)
         if not queries:
             return []
-        if stand_in := self._fork_guard.stand_in(self):
-            return stand_in.search(queries, k)
+        if replacement := self._fork_guard.replacement(self):
+            return replacement.search(queries, k)
         try:
             hits = self._hits(self.encoder.encode_queries(queries), min(k, self._size))
         except RuntimeError as error:
             raise SearchError(f"{len(queries)} searches in {self.index} failed: {error}") from error
         results = [self._passages(query, hits.get(str(position))) for position, query in enumerate(queries)]
         if all(result is None for result in results):
-            raise SearchError(f"All {len(queries)} searches in {self.index} failed; the reasons are logged.")
+            raise SearchError(f"All {len(queries)} searches in {self.index} failed. The log says why.")
         return results
 
     @property
     def identity(self) -> RetrieverIdentity:
-        """What is searched and how. A copy of the index has its fingerprint, one built anew may have another."""
+        """Identity of the index and its parameters. A copy of the index has the same, a rebuilt one may differ."""
         parameters = {
             "encoder": self.encoder.settings,
             "passages": self._source.fingerprint,
@@ -140,7 +137,7 @@ class DenseRetriever:
         return RetrieverIdentity("DenseRetriever", self._fingerprint, parameters)
 
     def __len__(self) -> int:
-        """The number of passages in the index."""
+        """Number of passages in the index."""
         return self._size
 
     def __repr__(self) -> str:
@@ -152,7 +149,7 @@ class DenseRetriever:
         return partial(DenseRetriever, **options), (str(self.index), self.encoder, str(self.passages))
 
     def _hits(self, vectors: "np.ndarray", k: int) -> dict[str, list[Any]]:
-        """Pyserini's hits by the number of the vector; a vector that is not finite has none."""
+        """Return Pyserini's hits by the number of the vector. Vectors that are not finite are left out."""
         import numpy as np
 
         finite = np.flatnonzero(np.isfinite(vectors).all(axis=1))
@@ -182,18 +179,18 @@ def _searcher_class() -> type:
     faiss_searcher = import_pyserini("pyserini.search.faiss").FaissSearcher
 
     class RowSearcher(faiss_searcher):  # type: ignore[misc, valid-type]
-        """Pyserini's searcher over an index that is open already, which is given to it in place of a folder. Its ids
-        are rows: those of 21 million passages as Python strings would take more than a gigabyte."""
+        """Pyserini's searcher over an open index, with rows as ids: 21 million ids as Python strings would take more
+        than a gigabyte."""
 
         def load_index(self, index: Any) -> tuple[Any, range]:
-            """Called by Pyserini's constructor with its first argument."""
+            """Return the open index, which Pyserini's constructor passes on instead of a folder."""
             import faiss
 
             if self.faiss_device == "cpu":
                 return index, range(index.ntotal)
             self._faiss_gpu_resources = faiss.StandardGpuResources()
             gpu = int(self.faiss_device.partition(":")[2] or 0)
-            # Pyserini goes on quietly on the CPU where this fails.
+            # Here a failure raises. Pyserini would silently use the CPU.
             return faiss.index_cpu_to_gpu(self._faiss_gpu_resources, gpu, index), range(index.ntotal)
 
     return RowSearcher
@@ -209,8 +206,8 @@ def _index_files(index: str | os.PathLike[str]) -> tuple[Path, Path, Path | None
     for file in files:
         if not file.is_file():
             raise ValueError(
-                f"index {index} has no file {file.name!r}, so it is no dense index. Build one with "
-                "`tspo-trl index --dense`, or give the path of a FAISS file."
+                f"index {index} is not a dense index: it has no file {file.name!r}. Build one with "
+                "`tspo-trl index --dense`, or pass the path of a FAISS file."
             )
     return path, *files
 
@@ -223,33 +220,16 @@ def _read_index(path: Path) -> Any:
     except RuntimeError as error:
         raise ValueError(f"index {path} cannot be opened as a FAISS index: {error}") from error
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise ValueError(f"index {path} measures distances, and inner products are needed. Build it again.")
+        raise ValueError(f"index {path} measures distances instead of inner products. Rebuild it.")
     return index
 
 
-def _check_size(index: Path, size: int, docids: LinesFile | None, passages: PassageSource) -> None:
-    if not size:
-        raise ValueError(f"index {index} is empty. Build it again with `tspo-trl index --dense`.")
-    if docids is not None and len(docids) != size:
-        raise ValueError(f"index {index} has {size} vectors and {len(docids)} ids. Build it again.")
-    if docids is None and not isinstance(passages, CorpusPassages):
-        raise ValueError(f"index {index} has no ids, so passages has to be its corpus, a file of JSON lines.")
-    if isinstance(passages, CorpusPassages) and len(passages) != size:
-        raise ValueError(
-            f"index {index} has {size} vectors and passages {len(passages)} lines. Give the file that the index was "
-            "built from."
-        )
-
-
-def _set_parameters(index: Any, parameters: dict[str, int | None]) -> None:
+def _set_parameter(index: Any, name: str, faiss_name: str, value: int | None, kind: str) -> None:
+    if value is None:
+        return
     import faiss
 
-    names = {"efSearch": ("ef_search", "HNSW"), "nprobe": ("nprobe", "IVF")}
-    for parameter, value in parameters.items():
-        if value is None:
-            continue
-        name, kind = names[parameter]
-        try:
-            faiss.ParameterSpace().set_index_parameter(index, parameter, value)
-        except RuntimeError as error:
-            raise ValueError(f"{name} is {value}, but the index is no {kind} index. Leave it out.") from error
+    try:
+        faiss.ParameterSpace().set_index_parameter(index, faiss_name, value)
+    except RuntimeError as error:
+        raise ValueError(f"{name} is {value}, but the index is not an {kind} index. Leave it out.") from error

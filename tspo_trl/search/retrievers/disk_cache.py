@@ -1,7 +1,7 @@
-"""Results of searches in one SQLite file, which any number of processes and threads may share.
+"""Search results in one SQLite file that processes and threads can share.
 
-Values are JSON, never pickles. Every read and write opens a connection of its own, for a fraction of a millisecond:
-SQLite's connections must cross neither a fork nor a thread.
+Values are JSON, never pickles. Every read and write opens its own connection, which takes a fraction of a millisecond,
+because SQLite connections must not cross a fork or a thread.
 """
 
 import json
@@ -27,19 +27,19 @@ _INSERT = "INSERT OR IGNORE INTO searches VALUES (?, ?, ?, ?)"
 
 class DiskCache:
     """
-    Keep the passages found for queries in a SQLite file.
+    Keep the passages of queries in a SQLite file.
 
-    It grows without bound. Delete the file while nothing uses it to start over.
+    The file grows without bound. To start over, delete it while nothing uses it.
 
     Args:
         path (`str` or `os.PathLike`):
-            The file, on a local disk: SQLite's locks do not hold across a network. Made if it does not exist; its
-            folder has to.
+            File on a local disk, because SQLite's locks do not work across a network. It is created if it does not
+            exist. Its folder must exist.
         identity (`str`):
-            What was searched. Entries of other identities in the same file are kept apart.
+            Identity of the index. Entries of other identities in the same file are kept apart.
 
     Raises:
-        `ValueError`: if the file cannot be opened or written, or is no SQLite database.
+        `ValueError`: if the file cannot be opened or written, or is not a SQLite database.
     """
 
     def __init__(self, path: str | os.PathLike[str], identity: str):
@@ -49,26 +49,26 @@ class DiskCache:
             self._prepare_in_turn()
         except sqlite3.Error as error:
             raise ValueError(
-                f"path {path} cannot be used as a cache: {error}. Give a file in a folder that exists and can be "
-                "written, on a local disk; one that is damaged or not a cache has to be deleted first."
+                f"path {path} cannot be used as a cache: {error}. Pass a file in an existing, writable folder on a "
+                "local disk. If the file is damaged or not a cache, delete it first."
             ) from error
 
     def get(self, queries: Iterable[str], k: int) -> dict[str, list[Passage]]:
         """
-        Read what is known.
+        Read the results of queries.
 
         Args:
             queries (iterable of `str`):
                 The queries.
             k (`int`):
-                Passages that were asked for.
+                Number of passages that the search requested.
 
         Returns:
-            `dict[str, list[Passage]]`: the passages of each query that is known.
+            `dict[str, list[Passage]]`: the passages of each query in the file.
 
         Raises:
             `sqlite3.Error`: if the file cannot be read.
-            `ValueError`, `TypeError`: if what it holds is not what was written.
+            `ValueError`, `TypeError`: if an entry is damaged.
         """
         found: dict[str, list[Passage]] = {}
         with closing(self._connect()) as connection:
@@ -80,13 +80,13 @@ class DiskCache:
 
     def put(self, found: Mapping[str, Sequence[Passage]], k: int) -> None:
         """
-        Add results, all or none of them. Those that are known already stay as they are.
+        Add results, either all or none. Existing entries stay unchanged.
 
         Args:
             found (`Mapping[str, Sequence[Passage]]`):
                 The passages of each query.
             k (`int`):
-                Passages that were asked for.
+                Number of passages that the search requested.
 
         Raises:
             `sqlite3.Error`: if the file cannot be written.
@@ -96,13 +96,13 @@ class DiskCache:
             connection.executemany(_INSERT, rows)
 
     def _prepare_in_turn(self) -> None:
-        """SQLite does not wait by itself where several processes make the same file at once."""
+        """Create the file, or wait while another process creates it: SQLite itself does not wait then."""
         deadline = time.monotonic() + _BUSY_TIMEOUT
         while True:
             try:
                 return self._prepare()
             except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # the upper bits tell why
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # the upper bits are the reason
                 if not is_busy or time.monotonic() > deadline:
                     raise
             time.sleep(0.01)
@@ -111,12 +111,12 @@ class DiskCache:
         with closing(self._connect()) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(_CREATE)
-            connection.execute(_SELECT, ("", 0, b""))  # refused where the table is someone else's
-            connection.execute("BEGIN IMMEDIATE")  # refused at once where the file cannot be written
+            connection.execute(_SELECT, ("", 0, b""))  # fails if the table has other columns
+            connection.execute("BEGIN IMMEDIATE")  # fails at once if the file cannot be written
             connection.rollback()
 
     def _connect(self) -> sqlite3.Connection:
-        # A write that waits for its lock before it reads cannot run into a deadlock: hence IMMEDIATE.
+        # IMMEDIATE takes the lock before it reads, which avoids deadlocks.
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level="IMMEDIATE")
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection

@@ -1,7 +1,7 @@
-"""Searching in a forked process, such as a worker of PyTorch's `DataLoader`.
+"""Searches in forked processes, such as the workers of PyTorch's `DataLoader`.
 
-Java and OpenMP do not survive a fork: used in the child, they hang. So a retriever that finds itself in a process that
-was forked after it was made searches through a [`ProcessRetriever`], a copy of itself in a fresh process.
+Java and OpenMP hang in a process that was forked. There, a retriever searches through a [`ProcessRetriever`], which is
+a copy of the retriever in a new process.
 """
 
 import os
@@ -20,24 +20,24 @@ from ..base import Passage, Retriever
 
 class ProcessRetriever:
     """
-    A copy of a retriever in a process of its own, which ends with this one.
+    Copy of a retriever in a new process, which ends with this one.
 
     Args:
         retriever ([`Retriever`]):
-            The original. It is pickled, so what it needs has to be there still.
+            The original. It is pickled, so its files must still exist.
 
     Raises:
-        As the retriever's constructor.
+        As the constructor of the retriever.
     """
 
     def __init__(self, retriever: Retriever):
         self._lock = threading.Lock()
         self._connection, theirs = Pipe()
         with theirs:
-            # Not `-m`, which would import this module a second time.
+            # `-m` would import this module twice.
             program = f"from {__name__} import serve_process; serve_process({theirs.fileno()})"
             command = [sys.executable, "-c", program]
-            # Not `multiprocessing`: a daemonic process, as a DataLoader's worker is, may not have children of its.
+            # `multiprocessing` allows no children of daemonic processes, such as the workers of a DataLoader.
             self._process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
@@ -46,12 +46,12 @@ class ProcessRetriever:
         self._ask(retriever)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage] | None]:
-        """As the original's `search`; `RuntimeError` if the process of the copy has died."""
+        """Search as the original does. Raise `RuntimeError` if the process has died."""
         return self._ask((list(queries), k))
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process of the copy runs."""
+        """Whether the process of the copy is running."""
         return self._process.poll() is None
 
     def _ask(self, message: Any) -> Any:
@@ -62,7 +62,7 @@ class ProcessRetriever:
             except (EOFError, ConnectionError) as error:
                 raise RuntimeError(f"The process that searches for process {os.getpid()} has died.") from error
             except BaseException:
-                # Interrupted: the answer to come would be taken for that of the next search.
+                # Interrupted: the next search would receive the answer to this one.
                 self._process.kill()
                 self._process.wait()
                 raise
@@ -72,22 +72,22 @@ class ProcessRetriever:
 
 
 class ForkGuard:
-    """Tells a retriever whether its process was forked since it was made, and keeps the copy that searches then."""
+    """Detects that the process of a retriever was forked, and keeps the copy that searches there."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
         self._copies: dict[int, ProcessRetriever] = {}
 
-    def stand_in(self, retriever: Retriever) -> ProcessRetriever | None:
+    def replacement(self, retriever: Retriever) -> ProcessRetriever | None:
         """
-        What searches in place of the retriever.
+        Return the copy that searches in a forked process.
 
         Args:
             retriever ([`Retriever`]):
                 The owner of this guard.
 
         Returns:
-            [`ProcessRetriever`], *optional*: `None` in the process that made the retriever.
+            [`ProcessRetriever`], *optional*: `None` in the process that created the retriever.
 
         Raises:
             As [`ProcessRetriever`].
@@ -96,23 +96,23 @@ class ForkGuard:
         if process == self._process:
             return None
         if process not in self._copies or not self._copies[process].is_alive:
-            # The copy of a parent that was forked itself belongs to the parent.
+            # Drop the copy of a forked parent, which belongs to the parent.
             self._copies = {process: ProcessRetriever(retriever)}
         return self._copies[process]
 
 
 def serve_process(descriptor: int) -> None:
     """
-    What the process of a [`ProcessRetriever`] does: answer the other one until it closes the connection.
+    Answer a [`ProcessRetriever`] until it closes the connection.
 
     Args:
         descriptor (`int`):
-            File descriptor of the connection. A retriever comes first, then its searches.
+            File descriptor of the connection, which delivers a retriever and then its searches.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; this one follows it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, and this process ends with it
     try:
         _answer_all(Connection(descriptor))
-    except (EOFError, OSError):  # the other process has ended, or given up
+    except (EOFError, OSError):  # the parent has ended or closed the connection
         return
 
 
@@ -125,7 +125,7 @@ def _answer_all(connection: Connection) -> None:
 
 
 def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the function returns, or the exception that it raises."""
+    """Return the function's result, or the exception that it raises."""
     try:
         return function(*arguments)
     except Exception as error:

@@ -1,7 +1,7 @@
-"""HTTP for a caller that is not asynchronous: one aiohttp session on an event loop in a thread of its own.
+"""HTTP client for synchronous callers: one aiohttp session on an event loop in its own thread.
 
-So it works where another event loop runs (notebooks) and from several Python threads. Every failure is a
-[`RequestError`]. aiohttp is imported when a client is made.
+It therefore works in notebooks, in which another event loop runs, and in several Python threads. Every failure is a
+[`RequestError`]. aiohttp is imported when a client is created.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 LARGEST_BODY = 256 * 2**20
-_LARGEST_ERROR = 16 * 2**10  # bytes that are read of an error's body
-_CLOSING = 5.0  # seconds that closing may take
+_LARGEST_ERROR = 16 * 2**10  # bytes read from the body of an error
+_CLOSING = 5.0  # seconds to wait for the thread to end
 
 
 class RequestError(Exception):
-    """A request that got no usable answer."""
+    """The request got no usable answer."""
 
 
 class UnreachableError(RequestError):
@@ -30,20 +30,20 @@ class UnreachableError(RequestError):
 
 
 class AnswerError(RequestError):
-    """The server answered with something that cannot be read."""
+    """The server sent an unreadable answer."""
 
 
 class StatusError(RequestError):
     """
-    The server answered with another status than success.
+    The server answered with an error status or a redirect.
 
     Args:
         status (`int`):
-            The HTTP status.
+            HTTP status.
         reason (`str`):
-            What the server says about it, may be empty.
+            Reason that the server gives. It may be empty.
         body (`bytes`, *optional*, defaults to `b""`):
-            The first 16 KiB of the answer, as they came.
+            First 16 KiB of the answer.
     """
 
     def __init__(self, status: int, reason: str, body: bytes = b""):
@@ -58,15 +58,15 @@ class ClosedError(RequestError):
 
 class HTTPClient:
     """
-    A pool of keep-alive connections. It works in the process that made it, until it is closed.
+    Pool of keep-alive connections. It works until it is closed, and only in the process that created it.
 
     Args:
         token (`str`, *optional*):
-            Sent as `Authorization: Bearer`.
+            Bearer token to send.
     """
 
     def __init__(self, token: str | None = None):
-        import aiohttp  # noqa: F401 (where it is missing, that shows here and not in the thread)
+        import aiohttp  # noqa: F401 (if it is missing, fail here and not in the thread)
 
         self._pid = os.getpid()
         self._token = token
@@ -79,19 +79,19 @@ class HTTPClient:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether this process was forked from the one that made the client."""
+        """Whether this process was forked from the process that created the client."""
         return self._pid != os.getpid()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """
-        Run a coroutine on the client's event loop and wait for it.
+        Run a coroutine on the event loop of the client and wait for it.
 
         Args:
             coroutine (`Coroutine`):
-                It may await [`HTTPClient.request`]. It is cancelled when the wait is interrupted (Ctrl-C).
+                Coroutine that may await [`HTTPClient.request`]. Ctrl-C cancels it.
 
         Returns:
-            What the coroutine returns.
+            The return value of the coroutine.
 
         Raises:
             [`ClosedError`]: if the client was closed before the coroutine ended.
@@ -104,7 +104,7 @@ class HTTPClient:
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise ClosedError("the client was closed meanwhile") from None
+            raise ClosedError("the client was closed") from None
         finally:
             future.cancel()
 
@@ -116,17 +116,17 @@ class HTTPClient:
             method (`str`):
                 `"GET"` or `"POST"`.
             url (`str`):
-                Where to. Redirects are not followed: they would turn a POST into a GET.
+                Where to send it. Redirects are not followed, because they would turn a POST into a GET.
             timeout (`float`):
-                Seconds from the first step of connecting to the last byte.
+                Time limit in seconds, from connecting to the last byte.
             body (`bytes`, *optional*):
                 JSON to send.
 
         Returns:
-            `bytes`: the body of the answer.
+            `bytes`: body of the answer.
 
         Raises:
-            [`RequestError`]: [`UnreachableError`], [`StatusError`] or [`AnswerError`].
+            [`UnreachableError`], [`StatusError`] or [`AnswerError`]: as the request failed.
         """
         import aiohttp
 
@@ -148,17 +148,17 @@ class HTTPClient:
             raise AnswerError(f"the answer is broken: {_in_short(self._without_token(str(error)))}") from error
 
     def close(self) -> None:
-        """Cancel what is under way and close all connections. In a forked process the parent's stay untouched."""
+        """Cancel all requests and close all connections. In a forked process, do nothing."""
         if self.is_foreign:
-            # Nothing may be closed here: the event loop shares its selector with the parent's. CPython keeps what the
-            # stack of the thread holds, which did not come along, so the session is not collected either.
+            # The event loop shares its selector with the parent, so closing would disturb the parent. The session is
+            # not collected either, because CPython keeps the objects on the stack of the thread that was not forked.
             return
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
             asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop)
-        if threading.current_thread() is not self._thread:  # the garbage collector may run this anywhere
+        if threading.current_thread() is not self._thread:  # the garbage collector may call this in any thread
             self._thread.join(_CLOSING)
 
     def _serve(self) -> None:
@@ -172,8 +172,8 @@ class HTTPClient:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # callers bound their requests; waiting here would eat timeouts
-            timeout=aiohttp.ClientTimeout(total=None),  # every request has its own
+            connector=aiohttp.TCPConnector(limit=0),  # callers limit their requests; waiting here would use their time
+            timeout=aiohttp.ClientTimeout(total=None),  # each request has its own
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
         )
@@ -201,7 +201,7 @@ async def _read(response: "aiohttp.ClientResponse") -> bytes:
 
 
 async def _error_body(response: "aiohttp.ClientResponse") -> bytes:
-    """The beginning of an error's body, or what there is of it if it ends early: the status tells the most."""
+    """Read the beginning of the body of an error. A body that ends early is no failure: the status matters most."""
     import aiohttp
 
     body = b""
@@ -216,14 +216,14 @@ async def _error_body(response: "aiohttp.ClientResponse") -> bytes:
 
 
 def _reason(response: "aiohttp.ClientResponse", body: bytes) -> str:
-    """Where a redirect leads, else the text of an error, else the status in words."""
+    """Return the target of a redirect, or the text of an error, or else the status in words."""
     if 300 <= response.status < 400:
-        target = response.headers.get("Location", "an address that it does not name")
-        return f"redirects to {target[:100]}, which is not followed: change the URL in `urls`"
+        target = response.headers.get("Location", "an unknown address")
+        return f"redirects to {target[:100]}, which is not followed. Change the URL in `urls`"
     return body.decode(errors="replace").strip() or response.reason or ""
 
 
 def _in_short(text: str) -> str:
-    """One printable line of at most 200 characters: what servers send goes to logs."""
+    """Shorten a text from a server to one printable line of at most 200 characters for logs."""
     line = " ".join(text.split())[:200]
     return "".join(character if character.isprintable() else "?" for character in line)

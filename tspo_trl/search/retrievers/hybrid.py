@@ -1,7 +1,7 @@
-"""Several retrievers as one, by reciprocal rank fusion.
+"""Hybrid search: several retrievers combined by reciprocal rank fusion.
 
-[`HybridRetriever`] needs only the ranks of its parts, so BM25, dense and remote retrievers mix whatever their scores
-mean. A query that one part could not search has failed: a fusion of the others would be another retriever.
+[`HybridRetriever`] uses only ranks, so retrievers with different kinds of scores can be combined. If one retriever
+fails for a query, the query fails, because a fusion of the others would be a different retriever.
 """
 
 import hashlib
@@ -12,33 +12,32 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from ..base import Passage, Retriever, SearchError, check_search, counters_of
+from ..base import Passage, Retriever, SearchError, check_positive, check_search, counters_of
 from ..identity import RetrieverIdentity, identity_of
 from .rerank import Reranker
 
 
 class HybridRetriever:
     """
-    Fuse the rankings of several retrievers, and optionally rerank what is best.
+    Fuse the rankings of several retrievers, and optionally rerank the result.
 
-    A passage scores the sum, over the retrievers that found it, of `weight / (rrf_k + rank)` with ranks from 1
-    (Cormack et al., 2009). Passages are the same where their `contents` are; one that a retriever lists twice counts
-    with its better rank. Id and title are those the first retriever that found it gives. The retrievers are searched
-    at the same time, each in a thread of its own that ends with the search.
+    The score of a passage is the sum of `weight / (rrf_k + rank)` over the retrievers that found it, with ranks from 1
+    (Cormack et al., 2009). Passages with the same `contents` are the same passage. If a retriever lists one twice, its
+    better rank counts. Id and title come from the first retriever that found it. The retrievers search in parallel,
+    each in its own thread.
 
     Args:
         retrievers (sequence of [`~tspo_trl.search.Retriever`]):
-            At least two. The order decides between passages of equal score, see [`HybridRetriever.search`].
+            At least two. Their order breaks ties, see [`HybridRetriever.search`].
         weights (sequence of `float`, *optional*):
-            Weight of each retriever, positive. All weigh 1 by default.
+            Positive weight of each retriever. Defaults to 1 for each.
         rrf_k (`float`, *optional*, defaults to `60`):
-            Constant of the fusion, positive: the larger, the less the first ranks stand out.
+            Positive constant of the fusion. A larger value reduces the advantage of the first ranks.
         num_candidates (`int`, *optional*, defaults to `20`):
-            Passages that each retriever is asked for, or `k` where that is more. More cost time in proportion and
-            found no more evidence among the first 3 to 5 (measured, see docs/retrieval.md).
-        reranker ([`~tspo_trl.search.retrievers.rerank.Reranker`], *optional*):
-            Scores and orders the fused passages anew, such as
-            [`~tspo_trl.search.retrievers.rerank.CrossEncoderReranker`]. Its scores then are those of the passages.
+            Passages requested from each retriever, at least `k`. The cost grows in proportion. Larger values found no
+            more evidence among the first 3 to 5 passages (measured, see docs/retrieval.md).
+        reranker ([`~tspo_trl.search.Reranker`], *optional*):
+            Rescores and sorts the fused passages, such as [`~tspo_trl.search.CrossEncoderReranker`].
 
     Raises:
         `ValueError`: if there are fewer than two retrievers, or another argument is out of range.
@@ -55,12 +54,11 @@ class HybridRetriever:
     ):
         self.retrievers = list(retrievers)
         if len(self.retrievers) < 2:
-            raise ValueError(f"retrievers has {len(self.retrievers)} entries: a fusion needs at least two.")
+            raise ValueError(f"retrievers has {len(self.retrievers)} entries. A fusion needs at least two.")
         self.weights = _checked_weights(weights, len(self.retrievers))
         if not 0 < rrf_k < math.inf:
-            raise ValueError(f"rrf_k is {rrf_k}: it has to be a positive, finite number; 60 is usual.")
-        if num_candidates < 1:
-            raise ValueError(f"num_candidates is {num_candidates}: every retriever has to be asked for at least one.")
+            raise ValueError(f"rrf_k is {rrf_k}. It must be a positive, finite number, usually 60.")
+        check_positive(num_candidates=num_candidates)
         self.rrf_k = float(rrf_k)
         self.num_candidates = num_candidates
         self.reranker = reranker
@@ -71,19 +69,19 @@ class HybridRetriever:
 
         Args:
             queries (sequence of `str`):
-                Any text that the retrievers take.
+                Any text.
             k (`int`):
-                How many passages to return at most for each query, at least 1.
+                Maximum number of passages for each query, at least 1.
 
         Returns:
-            `list[list[Passage] | None]`: for each query in order its passages, best first; `None` where a retriever
-            failed. Passages of equal score come in the order of the first retriever's ranking, those it did not find
-            in that of the second, and so on.
+            `list[list[Passage] | None]`: for each query in order its passages, best first. `None` if a retriever
+            failed. Ties are ordered by the first retriever's ranking, then by the second's for passages that the first
+            did not find, and so on.
 
         Raises:
-            `TypeError`: if `queries` is a single string or holds something else than strings.
+            `TypeError`: if `queries` is a single string or contains anything other than strings.
             `ValueError`: if `k` is less than 1.
-            [`SearchError`]: if a retriever could search nothing, or every query failed in one of them.
+            [`SearchError`]: if a retriever raised it, or every query failed in one of them.
         """
         check_search(queries, k)
         if not queries:
@@ -99,7 +97,7 @@ class HybridRetriever:
 
     @property
     def identity(self) -> RetrieverIdentity:
-        """What is searched and how. The fingerprint is known where those of all retrievers are."""
+        """Identities of the retrievers and all settings. The fingerprint is `None` if that of a retriever is."""
         parts = [identity_of(retriever) for retriever in self.retrievers]
         parameters = {
             "retrievers": [part.to_dict() for part in parts],
@@ -112,10 +110,10 @@ class HybridRetriever:
 
     def counters(self) -> dict[str, int]:
         """
-        What the retrievers count, see [`~tspo_trl.search.base.counters_of`].
+        Add up the counters of the retrievers, see [`~tspo_trl.search.base.counters_of`].
 
         Returns:
-            `dict[str, int]`: the sum over the retrievers, by name.
+            `dict[str, int]`: totals by name.
         """
         totals: Counter[str] = Counter()
         for retriever in self.retrievers:
@@ -126,13 +124,13 @@ class HybridRetriever:
         return f"HybridRetriever({self.retrievers!r}, weights={self.weights}, rrf_k={self.rrf_k:g})"
 
     def _search_all(self, queries: list[str], k: int) -> list[list[list[Passage] | None]]:
-        # The threads live for one call: a pool kept for the next one would not survive a fork.
+        # A pool that outlives the call would not survive a fork.
         with ThreadPoolExecutor(len(self.retrievers)) as threads:
             answers = [threads.submit(_search_part, retriever, queries, k) for retriever in self.retrievers]
         return [answer.result() for answer in answers]
 
     def _fuse(self, rankings: Sequence[list[Passage] | None]) -> list[Passage] | None:
-        """The passages of one query by fused score: sorting is stable, so ties keep the order they are met in."""
+        """Return the passages of one query by fused score. Ties keep the order in which they were found."""
         passages: dict[str, Passage] = {}
         shares: dict[str, list[float]] = defaultdict(list)
         for weight, ranking in zip(self.weights, rankings, strict=True):
@@ -141,7 +139,7 @@ class HybridRetriever:
             for contents, (rank, passage) in _first_places(ranking).items():
                 passages.setdefault(contents, passage)
                 shares[contents].append(weight / (self.rrf_k + rank))
-        # An exact sum does not depend on the order of the retrievers, so that equal shares do tie.
+        # An exact sum does not depend on the order of the retrievers, so equal shares give equal scores.
         fused = [replace(passage, score=math.fsum(shares[contents])) for contents, passage in passages.items()]
         return sorted(fused, key=_score, reverse=True)
 
@@ -150,10 +148,10 @@ def _checked_weights(weights: Sequence[float] | None, count: int) -> list[float]
     if weights is None:
         return [1.0] * count
     if len(weights) != count:
-        raise ValueError(f"weights has {len(weights)} entries for {count} retrievers: give one for each.")
+        raise ValueError(f"weights has {len(weights)} entries for {count} retrievers. Pass one for each.")
     for weight in weights:
         if not 0 < weight < math.inf:
-            raise ValueError(f"weights has {weight}: every weight has to be a positive, finite number.")
+            raise ValueError(f"weights has {weight}. Every weight must be a positive, finite number.")
     return [float(weight) for weight in weights]
 
 
@@ -161,14 +159,9 @@ def _search_part(retriever: Retriever, queries: list[str], k: int) -> list[list[
     try:
         return retriever.search(queries, k)
     finally:
-        _leave_java()
-
-
-def _leave_java() -> None:
-    """Let Java forget this thread, if it runs at all: it keeps 60 KB for every thread that ends without a word."""
-    detach = getattr(sys.modules.get("jnius"), "detach", None)
-    if detach is not None:
-        detach()
+        # Java keeps 60 KB for every thread that ends without detaching.
+        if detach := getattr(sys.modules.get("jnius"), "detach", None):
+            detach()
 
 
 def _first_places(ranking: list[Passage]) -> dict[str, tuple[int, Passage]]:

@@ -1,7 +1,6 @@
-"""Rerankers: models that read a query together with each passage found for it, and order the passages anew.
+"""Rerankers: models that read a query together with each of its passages and sort the passages by their scores.
 
-A [`Reranker`] works on the results of a whole batch. What failed stays failed. Importing this module loads no torch;
-that happens in the constructor of [`CrossEncoderReranker`].
+Importing this module does not load torch. The constructor of [`CrossEncoderReranker`] does.
 """
 
 import math
@@ -14,42 +13,36 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..base import Passage, SearchError, well_formed
+from ..base import Passage, SearchError, check_positive, well_formed
 from ..identity import RetrieverIdentity
-from ..indexing.pretrained import (
-    absolute_if_folder,
-    check_dtype,
-    check_positive,
-    model_fingerprint,
-    sentence_transformers,
-)
+from ..indexing.pretrained import absolute_if_folder, check_dtype, model_fingerprint, sentence_transformers
 
 
 class Reranker(Protocol):
     """
-    Anything that orders passages anew.
+    A model that reorders passages.
 
-    Only `rerank` is needed. A reranker may also have a property `identity`
-    ([`~tspo_trl.search.RetrieverIdentity`]), which becomes part of its retriever's.
+    Only `rerank` is required. An optional property `identity` ([`~tspo_trl.search.RetrieverIdentity`]) becomes part of
+    the identity of its retriever.
     """
 
     def rerank(
         self, queries: Sequence[str], passages: Sequence[list[Passage] | None], k: int
     ) -> list[list[Passage] | None]:
         """
-        Order the passages of a batch of queries anew.
+        Reorder the passages of a batch of queries.
 
         Args:
             queries (sequence of `str`):
-                Any text: empty, long or malformed queries must not raise.
+                Any text. Empty, long or malformed queries must not raise.
             passages (sequence of `list[Passage]` or `None`):
-                What was found for each query, best first; `None` where its search failed.
+                Passages of each query, best first. `None` if its search failed.
             k (`int`):
-                How many passages to return at most for each query.
+                Maximum number of passages for each query.
 
         Returns:
-            `list[list[Passage] | None]`: one entry per query; each a list of at most `k` passages, best first, or
-            `None` where `passages` has `None`.
+            `list[list[Passage] | None]`: one entry per query, either a list of at most `k` passages, best first, or
+            `None` if its search failed.
 
         Raises:
             [`SearchError`]: if nothing could be scored.
@@ -61,28 +54,28 @@ class CrossEncoderReranker:
     """
     Rerank with a cross-encoder of sentence-transformers.
 
-    All pairs of a batch are scored together. One reranker may be used from several threads, which take turns. It can
-    be pickled: the copy loads the model again. It must not be used in a process that was forked after it was made.
+    All pairs of a batch are scored together. Several threads may share a reranker and take turns. It can be pickled;
+    the copy loads the model again. It does not work in a process that was forked after its creation.
 
     Args:
         model (`str` or `os.PathLike`):
             Folder or Hugging Face name of a cross-encoder with one score, such as
             `"cross-encoder/ms-marco-MiniLM-L6-v2"`.
         device (`str`, *optional*):
-            Where it runs, such as `"cuda:1"`. By default sentence-transformers takes the best there is.
+            Device, such as `"cuda:1"`. By default sentence-transformers chooses it.
         dtype (`str`, *optional*, defaults to `"float32"`):
-            Type of the weights: `"float32"`, `"bfloat16"` or `"float16"`.
+            Precision of the model: `"float32"`, `"bfloat16"` or `"float16"`.
         batch_size (`int`, *optional*, defaults to `64`):
-            Pairs in one forward pass.
+            Pairs per forward pass.
         max_length (`int`, *optional*):
-            Tokens of a pair beyond which it is cut. By default the model's own limit.
+            Tokens after which a pair is truncated. Defaults to the model's limit.
         num_candidates (`int`, *optional*, defaults to `50`):
-            Passages of each query that are scored, or `k` where that is more; those further down are dropped.
+            Passages of each query that are scored, at least `k`. The rest is dropped.
 
     Raises:
         `ImportError`: if sentence-transformers is not installed.
-        `OSError`: if there is no such model.
-        `ValueError`: if an argument is out of range, or the model gives several scores for a pair.
+        `OSError`: if the model does not exist.
+        `ValueError`: if an argument is out of range, or the model returns several scores for a pair.
     """
 
     def __init__(
@@ -98,36 +91,29 @@ class CrossEncoderReranker:
         check_dtype(dtype)
         check_positive(batch_size=batch_size, max_length=max_length, num_candidates=num_candidates)
         self.model = absolute_if_folder(model)
-        self.device = device
-        self.dtype = dtype
-        self.batch_size = batch_size
-        self.max_length = max_length
-        self.num_candidates = num_candidates
+        self.device, self.dtype = device, dtype
+        self.batch_size, self.max_length, self.num_candidates = batch_size, max_length, num_candidates
         self._encoder = _load(self.model, device, dtype, max_length)
         self._fingerprint = model_fingerprint(self.model)
         self._process = os.getpid()
-        self._lock = threading.Lock()  # a tokenizer that two threads use at once raises "Already borrowed"
+        self._lock = threading.Lock()  # two threads cannot use a tokenizer at once
 
     def rerank(
         self, queries: Sequence[str], passages: Sequence[list[Passage] | None], k: int
     ) -> list[list[Passage] | None]:
         """
-        Order the passages of a batch of queries anew, by the model's scores.
+        Sort the passages of a batch of queries by the model's scores.
 
         Args:
-            queries (sequence of `str`):
-                The queries.
-            passages (sequence of `list[Passage]` or `None`):
-                What was found for each query, best first; `None` where its search failed.
-            k (`int`):
-                How many passages to return at most for each query.
+            queries, passages, k:
+                As in [`Reranker.rerank`].
 
         Returns:
-            `list[list[Passage] | None]`: for each query its passages with the model's scores, best first, equal ones
-            in the order they came in; `None` where `passages` has `None`.
+            `list[list[Passage] | None]`: for each query its passages with the model's scores, best first. Passages
+            with equal scores keep their order. `None` if its search failed.
 
         Raises:
-            [`SearchError`]: if the model gives a score that is not a finite number.
+            [`SearchError`]: if a score is not a finite number.
             `RuntimeError`: in a process that was forked after the model was loaded.
         """
         self._check_not_forked()
@@ -141,7 +127,7 @@ class CrossEncoderReranker:
 
     @property
     def identity(self) -> RetrieverIdentity:
-        """Model and settings. A local model is known by its folder's name and its files, another by its name."""
+        """Model and settings. The fingerprint is that of a local model's files."""
         parameters = {
             "model": Path(self.model).name if self._fingerprint else self.model,
             "dtype": self.dtype,
@@ -158,11 +144,11 @@ class CrossEncoderReranker:
         return partial(CrossEncoderReranker, **{name: getattr(self, name) for name in names}), (self.model,)
 
     def _check_not_forked(self) -> None:
-        """Torch's threads do not survive a fork: the first forward pass would wait for them for ever."""
+        """Raise instead of hanging: torch's threads do not survive a fork."""
         if os.getpid() != self._process:
             raise RuntimeError(
-                "This process was forked after the reranker was made, so the model cannot run in it. Make the "
-                "reranker in the process that uses it, or start processes by spawn."
+                "This process was forked after the reranker was created, so the model cannot run in it. Create the "
+                "reranker in this process, or start processes with spawn."
             )
 
     def _scores(self, pairs: list[tuple[str, str]]) -> list[float]:
@@ -173,8 +159,8 @@ class CrossEncoderReranker:
         broken = sum(not math.isfinite(score) for score in scores)
         if broken:
             raise SearchError(
-                f"{self.model} gave no finite score for {broken} of {len(pairs)} pairs. With dtype={self.dtype!r} its "
-                'numbers may overflow: try "float32".'
+                f"{self.model} returned no finite score for {broken} of {len(pairs)} pairs. dtype={self.dtype!r} may "
+                "overflow. Try 'float32'."
             )
         return scores
 
@@ -184,7 +170,7 @@ def _load(model: str, device: str | None, dtype: str, max_length: int | None) ->
         model, device=device, max_length=max_length, model_kwargs={"dtype": dtype}
     )
     if encoder.num_labels != 1:
-        raise ValueError(f"model {model} gives {encoder.num_labels} scores for a pair: a reranker needs one score.")
+        raise ValueError(f"model {model} gives {encoder.num_labels} scores for a pair. A reranker needs one.")
     return encoder
 
 
@@ -197,5 +183,5 @@ def _pairs(queries: Sequence[str], candidates: Sequence[list[Passage] | None]) -
 
 
 def _ranked(passages: list[Passage], scores: list[float]) -> list[Passage]:
-    order = sorted(range(len(passages)), key=lambda position: -scores[position])  # sorting is stable: ties stay
+    order = sorted(range(len(passages)), key=lambda position: -scores[position])
     return [replace(passages[position], score=scores[position]) for position in order]

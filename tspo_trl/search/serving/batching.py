@@ -1,8 +1,8 @@
-"""Merge searches that many asyncio tasks ask for at the same time into few calls of a retriever.
+"""Merge concurrent searches of many asyncio tasks into few calls of a retriever.
 
-One batch runs at a time, in one thread, because a retriever is parallel in itself. What arrives meanwhile waits and
-goes into the next batch. Results are those of separate searches, except that dense scores may differ in their last
-bits, since their rounding depends on the batch. A failure reaches only those it concerns.
+One batch runs at a time, in one thread, because a retriever is parallel in itself. Searches that arrive meanwhile wait
+for the next batch. Results equal those of separate searches, except that the last bits of dense scores may differ:
+their rounding depends on the batch. A failure reaches only the searches that caused it.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ Results = list[list[Passage] | None]
 
 
 class QueueFullError(RuntimeError):
-    """So many queries are waiting that no more are taken."""
+    """Too many queries are waiting to accept another search."""
 
 
 @dataclass(eq=False, slots=True)
 class _Search:
-    """What one caller asks, when it came (the event loop's clock), and where its results go."""
+    """Search of one caller. `arrival` is in the time of the event loop."""
 
     queries: Sequence[str]
     k: int
@@ -36,24 +36,23 @@ class _Search:
 
 class BatchingSearcher:
     """
-    Merges concurrent searches into batches, first come, first served.
+    Merge concurrent searches into batches, first come, first served.
 
-    It belongs to one event loop: call [`BatchingSearcher.start`] there before the first search and
+    A searcher belongs to one event loop. Call [`BatchingSearcher.start`] there before the first search and
     [`BatchingSearcher.close`] after the last.
 
     Args:
         retriever ([`~tspo_trl.search.Retriever`]):
-            What searches. It is called from one thread only.
+            Retriever that answers the queries. It is called from one thread only.
         max_batch_size (`int`, *optional*, defaults to `512`):
-            Queries in one call of the retriever at most. One caller's queries go together unless they are more.
+            Maximum number of queries in one call of the retriever. Only a search with more queries is split.
         merge_window (`float`, *optional*, defaults to `0.002`):
-            Seconds that the first search of a batch waits for others to join. With `0` only what arrives while
-            another batch runs is merged.
+            Number of seconds that the first search of a batch waits for others. With `0`, only searches that arrive
+            while another batch runs are merged.
         max_waiting (`int`, *optional*, defaults to `16384`):
-            Queries that may wait. More are refused, except that an empty queue takes any one search.
+            Maximum number of waiting queries. Further searches are refused, but an empty queue accepts any search.
 
-    `on_batch` may be set to a function: it is called in the event loop after every batch, with the number of its
-    queries.
+    Set `on_batch` to a function to have it called in the event loop after every batch, with its number of queries.
 
     Raises:
         `ValueError`: if a number is out of range.
@@ -84,21 +83,20 @@ class BatchingSearcher:
 
     @property
     def waiting(self) -> int:
-        """Queries in the queue, those of the running batch not among them."""
+        """Number of queries in the queue, without those of the running batch."""
         return self._waiting
 
     @property
     def busy(self) -> bool:
-        """Whether the retriever is searching now."""
+        """Whether the retriever is searching."""
         return self._running is not None and not self._running.done()
 
     def start(self) -> None:
-        """Begin to run batches, in the running event loop."""
+        """Start to run batches in the running event loop."""
         self._batches = asyncio.get_running_loop().create_task(self._run_batches())
 
     async def close(self) -> None:
-        """Answer every search that is still waited for, let the batch that runs end even if its callers gave up, then
-        stop."""
+        """Answer all waiting searches, wait for the running batch even if its callers gave up, then stop."""
         if self._unanswered:
             await asyncio.wait(self._unanswered)
         if self._running is not None:
@@ -109,30 +107,30 @@ class BatchingSearcher:
 
     async def search(self, queries: Sequence[str], k: int) -> Results:
         """
-        Search, together with whatever others ask for at the same time.
+        Search a batch of queries, merged with concurrent searches.
 
         Args:
             queries (sequence of `str`):
                 The queries.
             k (`int`):
-                How many passages to return at most for each.
+                Maximum number of passages per query.
 
         Returns:
-            `list[list[Passage] | None]`: as from the retriever, and all `None` where it raised
-            [`~tspo_trl.search.SearchError`], which is logged.
+            `list[list[Passage] | None]`: the results of the retriever, or all `None` if it raised
+            a [`~tspo_trl.search.SearchError`]. The error is logged.
 
         Raises:
             [`QueueFullError`]: if too many queries are waiting.
             `TypeError` or `ValueError`: if the arguments are wrong.
-            `Exception`: whatever else the retriever raised for these queries; a `RuntimeError` in place of what is
-                no `Exception`.
+            `Exception`: any other exception of the retriever for these queries. A `BaseException` becomes a
+                `RuntimeError`.
         """
         check_search(queries, k)
         if not queries:
             return []
         if self._waiting and self._waiting + len(queries) > self.max_waiting:
             raise QueueFullError(
-                f"{self._waiting} queries are waiting and {self.max_waiting} may: no room for {len(queries)} more."
+                f"{self._waiting} queries are waiting and {self.max_waiting} may wait. {len(queries)} more do not fit."
             )
         return await self._enqueue(queries, k).answer
 
@@ -160,7 +158,7 @@ class BatchingSearcher:
         while True:
             await self._wait_for_batch()
             batch = self._take_batch()
-            if not batch:  # every caller gave up meanwhile
+            if not batch:  # all callers gave up
                 continue
             self._running = self._thread.submit(_search_merged, self.retriever, batch, self.max_batch_size)
             outcomes = await asyncio.wrap_future(self._running)
@@ -169,7 +167,7 @@ class BatchingSearcher:
                 _deliver(outcome, search.answer)
 
     async def _wait_for_batch(self) -> None:
-        """Wait for a first search, then until its window is over or the batch is full."""
+        """Wait for a search, then until its window ends or the batch is full."""
         while not self._queue:
             await self._arrived.wait()
         remaining = self._queue[0].arrival + self.merge_window - asyncio.get_running_loop().time()
@@ -190,7 +188,7 @@ class BatchingSearcher:
 def _search_merged(
     retriever: Retriever, searches: Sequence[_Search], max_batch_size: int
 ) -> list[Results | Exception]:
-    """What a search of its own would have given each caller, with one call of the retriever for each `k`."""
+    """Return the outcome of each search, with one call of the retriever for each `k`."""
     outcomes: dict[_Search, Results | Exception] = {}
     for k in dict.fromkeys(search.k for search in searches):
         together = [search for search in searches if search.k == k]
@@ -207,14 +205,14 @@ def _search_together(
     try:
         found = dict(zip(queries, _call(retriever, queries, searches[0].k), strict=True))
     except Exception as error:
-        # One caller's query must not cost the others their answers.
-        logger.warning("The retriever raised %r for %d requests, trying each on its own", error, len(searches))
+        # A bad query must not cost the other callers their answers.
+        logger.warning("The retriever raised %r for %d requests. Each is tried alone.", error, len(searches))
         return [_search_alone(retriever, search, max_batch_size) for search in searches]
     return [[found[query] for query in search.queries] for search in searches]
 
 
 def _search_alone(retriever: Retriever, search: _Search, max_batch_size: int) -> Results | Exception:
-    if search.answer.done():  # its caller gave up meanwhile
+    if search.answer.done():  # its caller gave up
         return []
     queries = list(dict.fromkeys(search.queries))
     found: dict[str, list[Passage] | None] = {}
@@ -240,7 +238,7 @@ def _call(retriever: Retriever, queries: list[str], k: int) -> Results:
         return retriever.search(queries, k)
     except Exception:
         raise
-    except BaseException as error:  # such as a panic in Rust; it would end the task that runs the batches
+    except BaseException as error:  # such as a panic in Rust, which would end the task that runs the batches
         raise RuntimeError(f"the retriever raised {type(error).__name__}: {error}") from error
 
 
@@ -262,8 +260,8 @@ def _set_to(event: asyncio.Event, value: bool) -> None:
 
 def _check_settings(max_batch_size: int, merge_window: float, max_waiting: int) -> None:
     if max_batch_size < 1:
-        raise ValueError(f"max_batch_size is {max_batch_size}: a batch needs at least one query.")
+        raise ValueError(f"max_batch_size is {max_batch_size}. It must be at least 1.")
     if not 0 <= merge_window <= 1:
-        raise ValueError(f"merge_window is {merge_window}: it is a time in seconds from 0 to 1; 0.002 is usual.")
+        raise ValueError(f"merge_window is {merge_window}. It must be from 0 to 1 second. The default is 0.002.")
     if max_waiting < 1:
-        raise ValueError(f"max_waiting is {max_waiting}: at least one query has to be allowed to wait.")
+        raise ValueError(f"max_waiting is {max_waiting}. It must be at least 1.")

@@ -1,10 +1,10 @@
-"""A retriever as an HTTP server that speaks Search-R1's protocol.
+"""HTTP server around a retriever that speaks Search-R1's protocol.
 
-`POST /retrieve` searches; concurrent requests are merged by [`~tspo_trl.search.serving.batching.BatchingSearcher`].
-`/healthz`, `/stats` and `/metrics` tell how it is. Whatever is wrong with a request is answered with
-`{"detail": "..."}` and a 4xx status. Failed searches are answered with 503, never with an empty result, and with the
-positions of all queries that failed: `{"detail": "...", "failed": [0, 2]}`. A client can ask for the others without
-them. A search whose client has left is not run.
+`POST /retrieve` searches. [`~tspo_trl.search.serving.batching.BatchingSearcher`] merges concurrent requests.
+`/healthz`, `/stats` and `/metrics` report the state of the server. A wrong request is answered with
+`{"detail": "..."}` and a 4xx status. A failed search is answered with status 503 and the positions of all queries that
+failed: `{"detail": "...", "failed": [0, 2]}`. The client can then ask the other queries again. If a client leaves,
+its search is not run.
 """
 
 import asyncio
@@ -29,27 +29,28 @@ from ..base import Passage, Retriever
 from ..identity import identity_of
 from .batching import BatchingSearcher, QueueFullError, Results
 from .statistics import ServerStatistics
+from .wire import check_token
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 10  # failed positions that an answer's text names
-_CLIENT_LEFT = 499  # as nginx has it; nobody but the statistics sees it
+_SHOWN = 10  # failed positions in the text of an answer
+_CLIENT_LEFT = 499  # nginx's status; only the statistics see it
 
 
 @dataclass(frozen=True)
 class RequestLimits:
     """
-    What one request may ask.
+    Limits of one request.
 
     Args:
         max_queries (`int`, *optional*, defaults to `4096`):
-            Queries in a request.
+            Maximum number of queries in a request.
         max_query_length (`int`, *optional*, defaults to `16384`):
-            Characters of a query.
+            Maximum number of characters of a query.
         max_body_size (`int`, *optional*, defaults to `16777216`):
-            Bytes of a request's body.
+            Maximum number of bytes of the body.
         max_top_k (`int`, *optional*, defaults to `100`):
-            Passages for a query.
+            Maximum number of passages per query.
 
     Raises:
         `ValueError`: if a limit is less than 1.
@@ -63,11 +64,11 @@ class RequestLimits:
     def __post_init__(self) -> None:
         for limit in fields(self):
             if getattr(self, limit.name) < 1:
-                raise ValueError(f"{limit.name} is {getattr(self, limit.name)}: it has to be at least 1.")
+                raise ValueError(f"{limit.name} is {getattr(self, limit.name)}. It must be at least 1.")
 
 
 class _RetrieveRequest(BaseModel):
-    """As lax as Search-R1's: `topk` may be "3", `return_scores` may be 1."""
+    """As lenient as Search-R1: `topk` may be "3" and `return_scores` may be 1."""
 
     queries: list[StrictStr]
     topk: int | None = None
@@ -85,58 +86,39 @@ def create_app(
     max_waiting: int = 16384,
 ) -> FastAPI:
     """
-    The server as an ASGI application, to be run in one process.
+    Create the server as an ASGI application. Run it in one process.
 
     Args:
         retriever ([`~tspo_trl.search.Retriever`]):
-            What searches.
+            Retriever that answers the queries.
         default_top_k (`int`, *optional*, defaults to `3`):
-            Passages for a query where a request does not say (`topk` null or 0).
+            Number of passages per query if `topk` in the request is missing, null or 0.
         limits ([`RequestLimits`], *optional*):
-            What one request may ask.
+            Limits of one request. Defaults to those of [`RequestLimits`].
         token (`str`, *optional*):
-            If given, everything but `/healthz` needs the header `Authorization: Bearer <token>`.
+            If given, all routes except `/healthz` require the header `Authorization: Bearer <token>`.
         max_batch_size (`int`, *optional*, defaults to `512`):
-            Queries in one call of the retriever at most.
+            Maximum number of queries in one call of the retriever.
         merge_window (`float`, *optional*, defaults to `0.002`):
-            Seconds that a request waits for others to be searched with.
+            Number of seconds that a request waits for others to be merged with it.
         max_waiting (`int`, *optional*, defaults to `16384`):
-            Queries that may wait. Further requests are answered with 503.
+            Maximum number of waiting queries. Further requests are answered with status 503.
 
     Returns:
-        `FastAPI`: its `state.searcher` is the [`~tspo_trl.search.serving.batching.BatchingSearcher`].
+        `FastAPI`: the application. Its `state.searcher` is the batching searcher.
 
     Raises:
-        `ValueError`: if a number is out of range, or the token is nothing that a header can hold.
+        `ValueError`: if a number is out of range, or if `token` cannot be sent in a header.
     """
     limits = limits or RequestLimits()
     if not 1 <= default_top_k <= limits.max_top_k:
-        raise ValueError(f"default_top_k is {default_top_k}: it has to be from 1 to max_top_k, {limits.max_top_k}.")
+        raise ValueError(f"default_top_k is {default_top_k}. It must be from 1 to max_top_k, {limits.max_top_k}.")
     if token is not None:
         check_token(token)
     searcher = BatchingSearcher(
         retriever, max_batch_size=max_batch_size, merge_window=merge_window, max_waiting=max_waiting
     )
     return _app(_Endpoints(searcher, default_top_k, limits, token))
-
-
-def check_token(token: str, name: str = "token") -> None:
-    """
-    Check that clients can send a token.
-
-    Args:
-        token (`str`):
-            The bearer token.
-        name (`str`, *optional*, defaults to `"token"`):
-            What the message calls it: where it comes from.
-
-    Raises:
-        `ValueError`: if it is empty or has other characters than printable ASCII without spaces.
-    """
-    if not token:
-        raise ValueError(f"{name} is empty: write a token there, or pass none where none is wanted.")
-    if not (token.isascii() and token.isprintable()) or " " in token:
-        raise ValueError(f"{name} has characters that no bearer token may have: use printable ASCII without spaces.")
 
 
 def _app(endpoints: "_Endpoints") -> FastAPI:
@@ -184,7 +166,7 @@ class _Endpoints:
             response = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
         except Exception as error:
             logger.exception("A request could not be answered")
-            detail = f"The search raised {type(error).__name__}; the server's log has more."
+            detail = f"The search raised {type(error).__name__}. See the log of the server."
             response = JSONResponse({"detail": detail}, 500)
         self._statistics.count_request(response.status_code, time.perf_counter() - start)
         return response
@@ -204,7 +186,7 @@ class _Endpoints:
         return Response(json.dumps({"result": items}), media_type="application/json")
 
     async def _search(self, asked: _RetrieveRequest, request: Request) -> Results:
-        """Search until the client leaves: what nobody waits for must not keep the others waiting."""
+        """Search, but stop when the client leaves, so that an abandoned search does not delay the others."""
         search = asyncio.ensure_future(self.searcher.search(asked.queries, asked.topk or self._default_top_k))
         departure = asyncio.ensure_future(_departure(request))
         try:
@@ -222,7 +204,7 @@ class _Endpoints:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         matches = hmac.compare_digest(token.strip().encode(), self._token.encode())
         if scheme.lower() != "bearer" or not matches:
-            detail = "The header `Authorization: Bearer <token>` is missing or has another token."
+            detail = "The header `Authorization: Bearer <token>` is missing or has a wrong token."
             raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
 
     def _failure(self, failed: list[int], queries: int) -> Response:
@@ -232,23 +214,23 @@ class _Endpoints:
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
-    """The body, of which no more than the limit is ever held, whatever its announced length."""
+    """Read the body, but never keep more than the limit, whatever length was announced."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        raise HTTPException(413, f"The body has {announced} bytes and may have {limit}: send fewer queries at a time.")
+        raise HTTPException(413, f"The body has {announced} bytes and may have {limit}. Send fewer queries at a time.")
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
             if len(body) > limit:
-                raise HTTPException(413, f"The body has more than {limit} bytes: send fewer queries at a time.")
+                raise HTTPException(413, f"The body has more than {limit} bytes. Send fewer queries at a time.")
     except ClientDisconnect as error:
         raise HTTPException(400, "The body ended early.") from error  # only the statistics see it
     return bytes(body)
 
 
 async def _departure(request: Request) -> None:
-    """Return when the client, whose body is read, closes the connection."""
+    """Wait until the client closes the connection. Its body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -274,14 +256,14 @@ def _explain(error: ValidationError) -> str:
 
 def _check_limits(asked: _RetrieveRequest, limits: RequestLimits) -> None:
     if len(asked.queries) > limits.max_queries:
-        detail = f"queries has {len(asked.queries)} items and may have {limits.max_queries}: send several requests."
+        detail = f"queries has {len(asked.queries)} items and may have {limits.max_queries}. Send several requests."
         raise HTTPException(413, detail)
     for position, query in enumerate(asked.queries):
         if len(query) > limits.max_query_length:
             detail = f"queries[{position}] has {len(query)} characters and may have {limits.max_query_length}."
             raise HTTPException(422, detail)
     if asked.topk is not None and not 0 <= asked.topk <= limits.max_top_k:
-        detail = f"topk is {asked.topk!r:.80}: it may be from 1 to {limits.max_top_k}, or 0 for the default."
+        detail = f"topk is {asked.topk!r:.80}. It may be from 1 to {limits.max_top_k}, or 0 for the default."
         raise HTTPException(422, detail)
 
 

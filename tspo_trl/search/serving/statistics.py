@@ -1,4 +1,4 @@
-"""What a retrieval server counts, for `/metrics` (Prometheus) and `/stats` (JSON). Both read the same registry."""
+"""Statistics of a retrieval server for `/metrics` (Prometheus) and `/stats` (JSON), from one registry."""
 
 import collections
 import math
@@ -20,12 +20,11 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 class ServerStatistics:
     """
-    The counts of one server since it was made.
+    Counts of one server since its start.
 
     Args:
         searcher ([`~tspo_trl.search.serving.batching.BatchingSearcher`]):
-            Its batches are counted. The counters of its retriever are shown as well, see
-            [`~tspo_trl.search.base.counters_of`].
+            Searcher with the batches to count. The statistics include the counters of its retriever.
     """
 
     def __init__(self, searcher: BatchingSearcher):
@@ -34,7 +33,7 @@ class ServerStatistics:
         self._recent: collections.deque[float] = collections.deque(maxlen=_RECENT)
         self._registry = CollectorRegistry()
         ours: dict[str, Any] = {"namespace": "tspo_trl", "registry": self._registry}
-        self._requests = Counter("requests", "Requests to /retrieve, 499: its client left", ["status"], **ours)
+        self._requests = Counter("requests", "Requests to /retrieve. Status 499: the client left", ["status"], **ours)
         self._seconds = Histogram("request_seconds", "Seconds from request to answer", buckets=_SECONDS, **ours)
         self._failed = Counter("failed_queries", "Queries whose search failed", **ours)
         self._queries = Counter("queries", "Queries that were searched", **ours)
@@ -45,7 +44,7 @@ class ServerStatistics:
         searcher.on_batch = self._count_batch
 
     def count_request(self, status: int, seconds: float) -> None:
-        """Count a request that was answered with an HTTP status after so many seconds, or left with status 499."""
+        """Count a request with the HTTP status and the seconds of its answer. The status is 499 if the client left."""
         self._requests.labels(str(status)).inc()
         self._seconds.observe(seconds)
         self._recent.append(seconds)
@@ -55,11 +54,11 @@ class ServerStatistics:
         self._failed.inc(queries)
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus's text format."""
+        """Return all statistics in Prometheus's text format."""
         return generate_latest(self._registry)
 
     def summary(self) -> dict[str, Any]:
-        """The main figures. Latencies are in seconds, of the last 1,000 requests; memory is `None` off Linux."""
+        """Return the main numbers. Latencies are of the last 1,000 requests. Memory is `None` except on Linux."""
         totals = self._totals()
         batches, recent = int(totals["tspo_trl_batch_size_count"]), sorted(self._recent)
         return {
@@ -81,7 +80,7 @@ class ServerStatistics:
         self._batches.observe(queries)
 
     def _totals(self) -> dict[str, float]:
-        """Every sample by name, added up over labels."""
+        """Sum every sample over its labels, by name."""
         totals: dict[str, float] = collections.defaultdict(float)
         for metric in self._registry.collect():
             for sample in metric.samples:
@@ -99,5 +98,5 @@ class _RetrieverCollector(Collector):
 
 
 def _percentile(ordered: list[float], fraction: float) -> float | None:
-    """Nearest rank; `None` of nothing."""
+    """Return the percentile by nearest rank, or `None` if there are no values."""
     return ordered[max(math.ceil(fraction * len(ordered)) - 1, 0)] if ordered else None

@@ -1,7 +1,7 @@
-"""Search-R1's `/retrieve` on the wire: the request that is sent, and the passages of an answer.
+"""Wire format of Search-R1's `/retrieve`: requests, answers and bearer tokens.
 
-Servers differ, so much is accepted: documents with only `contents`, bare documents where `document` and `score` were
-asked for, no identifier, no title, no score, more or fewer passages than asked for.
+Servers differ, so the parser accepts documents with only `contents`, bare documents instead of `document` and `score`,
+missing identifiers, titles and scores, and more or fewer passages than requested.
 """
 
 import json
@@ -13,18 +13,37 @@ from ..base import Passage, well_formed
 from ..identity import RetrieverIdentity
 
 
+def check_token(token: str, name: str = "token") -> None:
+    """
+    Check that a bearer token can be sent in an HTTP header.
+
+    Args:
+        token (`str`):
+            The bearer token.
+        name (`str`, *optional*, defaults to `"token"`):
+            Name of the token in the error message.
+
+    Raises:
+        `ValueError`: if the token is empty or contains other characters than printable ASCII without spaces.
+    """
+    if not token:
+        raise ValueError(f"{name} is empty. Set a token, or remove the setting to use none.")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ValueError(f"{name} has characters that a bearer token cannot have. Use printable ASCII without spaces.")
+
+
 def encode_request(queries: Sequence[str], k: int) -> bytes:
     """
-    The body of a request.
+    Return the body of a request.
 
     Args:
         queries (sequence of `str`):
-            Any text. Lone surrogates, which UTF-8 cannot carry, are replaced.
+            Any text. Lone surrogates are replaced, because UTF-8 cannot encode them.
         k (`int`):
-            How many passages to ask for.
+            Number of passages to request per query.
 
     Returns:
-        `bytes`: JSON. It always asks for scores: without them the original server fails.
+        `bytes`: JSON. It always requests scores, because Search-R1's server fails without them.
     """
     request = {"queries": [well_formed(query) for query in queries], "topk": k, "return_scores": True}
     return json.dumps(request, ensure_ascii=False).encode()
@@ -32,22 +51,22 @@ def encode_request(queries: Sequence[str], k: int) -> bytes:
 
 def parse_answer(body: bytes, num_queries: int, k: int) -> list[list[Passage] | None]:
     """
-    Read the passages out of an answer.
+    Parse the passages in an answer.
 
     Args:
         body (`bytes`):
-            The body of the answer.
+            Body of the answer.
         num_queries (`int`):
-            How many queries were asked.
+            Number of queries in the request.
         k (`int`):
-            How many passages to keep at most for each query.
+            Maximum number of passages to keep per query.
 
     Returns:
-        `list[list[Passage] | None]`: the passages of each query, `None` where the server gave `null`. An identifier
-        or a title that the server does not give is `""`; a score that is no finite number is `None`.
+        `list[list[Passage] | None]`: the passages of each query, or `None` if the server sent `null`. Missing
+        identifiers and titles are `""`. Scores that are not finite numbers are `None`.
 
     Raises:
-        `ValueError`: if the body is no JSON or has another shape; the message says how.
+        `ValueError`: if the body is not JSON or has another shape.
     """
     answer = _parse_json(body)
     result = answer.get("result") if isinstance(answer, dict) else None
@@ -60,16 +79,16 @@ def parse_answer(body: bytes, num_queries: int, k: int) -> list[list[Passage] | 
 
 def parse_failed(body: bytes, num_queries: int) -> list[int]:
     """
-    Read out of the answer with which a server fails a whole request which of its queries failed.
+    Parse which queries of a failed request caused the failure.
 
     Args:
         body (`bytes`):
-            The body of the answer.
+            Body of the answer.
         num_queries (`int`):
-            How many queries were asked.
+            Number of queries in the request.
 
     Returns:
-        `list[int]`: positions in the request, ascending; empty where the answer does not tell.
+        `list[int]`: positions in the request in ascending order, or an empty list if the answer does not say.
     """
     try:
         failed = set(_parse_json(body)["failed"])
@@ -81,14 +100,14 @@ def parse_failed(body: bytes, num_queries: int) -> list[int]:
 
 def parse_identity(body: bytes) -> RetrieverIdentity | None:
     """
-    Read out of the answer of `/healthz` which retriever is served.
+    Parse the identity of the served retriever in an answer of `/healthz`.
 
     Args:
         body (`bytes`):
-            The body of the answer.
+            Body of the answer.
 
     Returns:
-        [`RetrieverIdentity`], *optional*: `None` where the answer does not tell.
+        [`RetrieverIdentity`] or `None`: `None` if the answer does not say.
     """
     try:
         return RetrieverIdentity.from_dict(_parse_json(body)["retriever"])
@@ -100,19 +119,19 @@ def _parse_json(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:  # a few kilobytes of brackets exhaust the stack
-        raise ValueError(f"the answer is no JSON: {error}") from error
+        raise ValueError(f"the answer is not JSON: {error}") from error
 
 
 def _passages(items: Any, k: int) -> list[Passage]:
     if not isinstance(items, list):
-        raise ValueError(f"the answer has {str(items)[:80]!r} in place of a list of passages")
+        raise ValueError(f"the answer has {str(items)[:80]!r} instead of a list of passages")
     return [_passage(item) for item in items[:k]]
 
 
 def _passage(item: Any) -> Passage:
     document = item.get("document", item) if isinstance(item, dict) else None
     if not isinstance(document, dict):
-        raise ValueError(f"the answer has {str(item)[:80]!r} in place of a passage")
+        raise ValueError(f"the answer has {str(item)[:80]!r} instead of a passage")
     try:
         title, text = _title_and_text({name: value for name, value in document.items() if value is not None})
     except ValueError as error:
@@ -122,7 +141,7 @@ def _passage(item: Any) -> Passage:
 
 def _title_and_text(document: dict[str, Any]) -> tuple[str, str]:
     if document.keys() & {"contents", "title"} or not isinstance(document.get("text"), str):
-        passage = Passage.from_document({**document, "id": "any"})  # which it demands, and servers need not give
+        passage = Passage.from_document({**document, "id": "any"})  # required there, optional on the wire
         return passage.title, passage.text
     return "", document["text"]
 

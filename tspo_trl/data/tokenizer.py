@@ -1,8 +1,7 @@
 """A tokenizer for SearchWorld, made locally.
 
-Qwen2's tokenizer over single bytes, with a token of its own for each word of the world, together with the space before
-it, and for what the protocol writes around words, so that rollouts are short. Every text decodes to itself, byte for
-byte.
+It is Qwen2's tokenizer over single bytes. Each word of the world, with the space before it, and each phrase of the
+protocol has its own token, so rollouts are short. Every text decodes to itself, byte for byte.
 """
 
 from tokenizers import AddedToken
@@ -18,17 +17,15 @@ MAX_PASSAGES = 9
 
 def searchworld_tokenizer(relations: Relations = RELATIONS) -> Qwen2Tokenizer:
     """
-    Make the tokenizer.
-
-    It is of Qwen2's class, so that `AutoTokenizer` finds it beside a saved Qwen2 model.
+    Make the tokenizer. It has Qwen2's class, so `AutoTokenizer` finds it with a saved Qwen2 model.
 
     Args:
         relations (mapping of `str` to mappings, *optional*, defaults to [`RELATIONS`]):
-            The world's relations, each of which gets a token.
+            Relations of the world, which get a token each.
 
     Returns:
-        [`~transformers.Qwen2Tokenizer`]: about 520 tokens, with an end-of-sequence token and another one for padding,
-        without a chat template.
+        [`~transformers.Qwen2Tokenizer`]: tokenizer of about 520 tokens, with different end-of-sequence and padding
+        tokens and without a chat template.
     """
     alphabet = {character: i for i, character in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Qwen2Tokenizer(vocab=alphabet, merges=[], eos_token="<|endoftext|>", pad_token="<|pad|>")
@@ -38,11 +35,11 @@ def searchworld_tokenizer(relations: Relations = RELATIONS) -> Qwen2Tokenizer:
 
 def name_tokens() -> list[list[tuple[str, ...]]]:
     """
-    The tokens of the words of names.
+    Return the tokens of the words of names.
 
     Returns:
-        `list[list[tuple[str, ...]]]`: for each list of [`NAME_WORDS`], for each of its words, the tokens that stand
-        for it: with a space before it, and, where it begins a name, as a title begins.
+        `list[list[tuple[str, ...]]]`: tokens of each word, by list of [`NAME_WORDS`]. A word has a token for its
+        use after a space. A first word of names has another one for the beginning of a title.
     """
     return [
         [(f" {word}", f' "{word}') if position == 0 else (f" {word}",) for word in words]
@@ -52,7 +49,7 @@ def name_tokens() -> list[list[tuple[str, ...]]]:
 
 
 def _fixed_phrases() -> list[str]:
-    """What the protocol writes around words."""
+    """Return the phrases that the protocol writes around words."""
     protocol = TagProtocol()
     frame = protocol.render([])
     return [
