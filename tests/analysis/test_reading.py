@@ -80,7 +80,7 @@ def test_both_forms_may_stand_in_one_file_with_blank_lines_between(tmp_path):
         (json.dumps(own() | {"turns": [{"text": None}]}), "`text` of a turn is None"),
         (json.dumps(own() | {"turns": [{"text": "x", "evidence": 5}]}), "`evidence` is 5, expected str or null"),
         (json.dumps(own() | {"turns": [{"text": "x"}]}), "its turns are not those .*token_span"),
-        (json.dumps(own([None, None], queries=[(5,)])), "`queries` of a turn holds 5"),
+        (json.dumps(own([None, None], queries=[(5,)])), "`queries` of a turn has 5"),
         (json.dumps(own(golden_answers=None)), "`golden_answers` is None"),
         (json.dumps(own(golden_answers="Paris")), "`golden_answers` is 'Paris'"),
         (json.dumps(own(golden_answers=[])), "`golden_answers` is"),
@@ -127,7 +127,7 @@ def test_last_line_that_is_not_yet_written_to_its_end_is_passed_over_with_a_warn
 @pytest.mark.parametrize("text", ["", "\n\n"])
 def test_file_without_a_trajectory_is_refused(tmp_path, text):
     (tmp_path / "empty.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=r"empty\.jsonl holds no trajectory"):
+    with pytest.raises(ValueError, match=r"empty\.jsonl has no trajectory"):
         list(read_trajectories(tmp_path / "empty.jsonl"))
 
 
@@ -155,7 +155,7 @@ def test_file_that_is_named_twice_counts_once_and_where_it_came_first(tmp_path):
 def test_nothing_to_read_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no\.jsonl does not exist"):
         trajectory_files([tmp_path / "no.jsonl"])
-    with pytest.raises(FileNotFoundError, match=r"holds no \*\.jsonl"):
+    with pytest.raises(FileNotFoundError, match=r"has no \*\.jsonl"):
         trajectory_files([tmp_path])
     with pytest.raises(ValueError, match="nothing to analyze"):
         trajectory_files([])

@@ -50,6 +50,7 @@ def test_published_trajectories_together(published):
     assert published["groups"] == 0
 
 
+@pytest.mark.slow
 def test_training_run_has_the_metrics_that_the_trainer_logged(make_trainer, tmp_path):
     trainer = make_trainer(max_steps=3, learning_rate=1e-6, max_turns=3)
     trainer.train()

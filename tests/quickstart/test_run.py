@@ -12,7 +12,7 @@ from tspo_trl.search import BM25Retriever
 
 SETTINGS = QuickstartSettings(
     steps=2,
-    warm_start_steps=10,
+    warm_start_steps=4,
     groups=2,
     num_generations=4,
     num_train_questions=60,
@@ -60,10 +60,11 @@ def test_finished_run_is_reported_and_left_alone(finished):
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     again, printed = run(output)
     assert again == report
-    assert "holds a finished run" in printed
+    assert "contains a finished run" in printed
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_interrupted_run_goes_on_where_it_was_left(finished):
     output, report, _ = finished
     policy = (output / "policy" / "model.safetensors").stat().st_mtime_ns
@@ -76,6 +77,7 @@ def test_interrupted_run_goes_on_where_it_was_left(finished):
     assert [again[name] for name in before] == [report[name] for name in before]
 
 
+@pytest.mark.slow
 def test_grpo_runs_through_the_same_code(tmp_path):
     report, _ = run(tmp_path / "grpo", QuickstartSettings(**{**vars(SETTINGS), "method": "grpo"}))
     assert report["method"] == "grpo"

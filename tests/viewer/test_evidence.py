@@ -1,7 +1,7 @@
 """Evidence is shown passage by passage."""
 
+from tspo_trl.viewer import ViewOptions
 from tspo_trl.viewer.evidence import passages
-from tspo_trl.viewer.groups import ViewOptions
 
 
 def of(evidence, *golds, **options):

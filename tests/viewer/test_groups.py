@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tspo_trl.viewer.groups import ViewOptions, load_groups, series_names
+from tspo_trl.viewer import ViewOptions
+from tspo_trl.viewer.groups import load_groups, series_names
 
 from ..analysis.lines import file_of, own, plain
 from .credited import failure, near_miss, success

@@ -47,13 +47,13 @@ def test_a_report_is_replaced_by_a_newer_one(file, tmp_path):
 def test_another_file_is_not_replaced(file, tmp_path):
     mine = tmp_path / "mine.html"
     mine.write_text("<p>mine</p>", encoding="utf-8")
-    with pytest.raises(FileExistsError, match=r"mine.html exists and is no report"):
+    with pytest.raises(FileExistsError, match=r"mine.html exists and is not a report"):
         write_report(file, mine)
     assert mine.read_text(encoding="utf-8") == "<p>mine</p>"
 
 
 def test_a_folder_is_no_place_for_a_report(file, tmp_path):
-    with pytest.raises(FileExistsError, match="is no report"):
+    with pytest.raises(FileExistsError, match="is not a report"):
         write_report(file, tmp_path)
 
 

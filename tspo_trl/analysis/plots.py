@@ -1,4 +1,4 @@
-"""The analysis as plots: PNG files in a folder."""
+"""Plots of an analysis as PNG files."""
 
 import math
 from collections import defaultdict
@@ -7,28 +7,16 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .statistics import KINDS
+from .statistics import KIND_LABELS, KINDS
 
 NAMES = ("kinds.png", "first_occurrence.png", "kinds_by_step.png")
-_LABELS = [kind.replace("_", " ") for kind in KINDS]
 _COLORS = ("tab:red", "tab:orange", "tab:green", "tab:blue")
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """
-    Check that the plots can be written, before anything is read.
-
-    Args:
-        folder (`Path`):
-            Folder of the plots.
-        overwrite (`bool`):
-            Whether plots that are there may be replaced.
-
-    Raises:
-        `FileExistsError`: If there is such a plot already, or `folder` is a file.
-    """
+    """Raise `FileExistsError` if `folder` is a file, or if it has plots and `overwrite` is `False`."""
     if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file. Give another folder for the plots.")
+        raise FileExistsError(f"{folder} is a file. Choose another folder for the plots.")
     existing = [name for name in NAMES if (folder / name).exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{folder / existing[0]} exists already. Choose another folder, or pass --overwrite.")
@@ -36,17 +24,18 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 def save_plots(analysis: dict[str, Any], folder: Path) -> list[Path]:
     """
-    Draw the kinds of trajectory, the first occurrences, and the kinds over the training steps where they are recorded.
+    Draw the kinds of trajectory, the first occurrences and, if steps are recorded, the kinds by training step.
+
+    Existing plots are replaced, or removed if this analysis does not draw them.
 
     Args:
         analysis (`dict`):
-            What [`~tspo_trl.analysis.analyze`] returned.
+            Result of [`~tspo_trl.analysis.analyze`].
         folder (`Path`):
-            Folder of the plots; made if it is missing. Plots that are there are replaced, and removed where there is
-            nothing to draw, so that all are of the same analysis.
+            Folder of the plots, created if it is missing.
 
     Returns:
-        `list[Path]`: the files that were written, each whole.
+        `list[Path]`: the files written.
     """
     figures = {"kinds.png": _kinds_figure(analysis), "first_occurrence.png": _first_occurrence_figure(analysis)}
     if analysis["steps"]:
@@ -66,7 +55,7 @@ def _save(figure: Figure, path: Path) -> Path:
 def _kinds_figure(analysis: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    bars = axes.bar([label.replace(" ", "\n", 1) for label in _LABELS], _shares(analysis), color=_COLORS)
+    bars = axes.bar([label.replace(" ", "\n", 1) for label in KIND_LABELS.values()], _shares(analysis), color=_COLORS)
     axes.bar_label(bars, fmt="{:.1%}")
     axes.set(ylabel="share of scorable rollouts", ylim=(0, 1), title=f"{analysis['n']:,} rollouts")
     return figure
@@ -78,12 +67,12 @@ def _first_occurrence_figure(analysis: dict[str, Any]) -> Figure:
     axes = figure.subplots()
     bars = axes.bar(list(counts), list(counts.values()), color=["tab:blue"] * (len(counts) - 1) + ["tab:gray"])
     axes.bar_label(bars)
-    axes.set(xlabel="turn whose evidence first holds a gold answer", ylabel="rollouts")
+    axes.set(xlabel="turn whose evidence first contains a gold answer", ylabel="rollouts")
     return figure
 
 
 def _steps_figure(steps: list[dict[str, Any]]) -> Figure:
-    """One panel for training and for each evaluation."""
+    """Draw one panel for training and one for each evaluation."""
     series = defaultdict[str, list[dict[str, Any]]](list)
     for row in steps:
         series[row["series"]].append(row)
@@ -91,7 +80,7 @@ def _steps_figure(steps: list[dict[str, Any]]) -> Figure:
     panels = figure.subplots(len(series), squeeze=False)[:, 0]
     for axes, (name, rows) in zip(panels, series.items(), strict=True):
         steps, shares = [row["step"] for row in rows], zip(*map(_shares, rows), strict=True)
-        for label, color, values in zip(_LABELS, _COLORS, shares, strict=True):
+        for label, color, values in zip(KIND_LABELS.values(), _COLORS, shares, strict=True):
             axes.plot(steps, values, ".-", label=label, color=color)
         axes.set(xlabel="training step", ylabel="share of rollouts", ylim=(0, 1), title=name)
         axes.grid(alpha=0.3)
@@ -100,5 +89,5 @@ def _steps_figure(steps: list[dict[str, Any]]) -> Figure:
 
 
 def _shares(row: dict[str, Any]) -> list[float]:
-    """The kinds as shares; NaN, which is not drawn, where no rollout can be scored."""
+    """Return the shares of the kinds. NaN, which is not drawn, if no rollout can be scored."""
     return [math.nan if row[kind] is None else row[kind] for kind in KINDS]

@@ -1,9 +1,10 @@
-"""Trajectory files, read line by line.
+"""Reads trajectory files line by line.
 
-Two forms are told apart in every line: ours (`trajectories/*.jsonl` of a training run and of an evaluation), known by
-its `end_reason`; and the plain form `{"question", "golden_answers", "prediction", "em", "turns": [{"text",
-"feedback"}]}`, in which `feedback` is what the search returned after that turn, `null` where it was not asked. A line
-of neither form is an error that names the file and the line.
+A line has one of two forms:
+
+- The form of `trajectories/*.jsonl` of a training run or an evaluation. It has an `end_reason`.
+- The plain form `{"question", "golden_answers", "prediction", "em", "turns": [{"text", "feedback"}]}`. `feedback` is
+  the text that the search returned after that turn, or `null` if the turn did not search.
 """
 
 import math
@@ -33,20 +34,20 @@ class Record:
         question (`str`, *optional*):
             The question.
         golden_answers (`list[str]`):
-            Its accepted answers.
+            Gold answers.
         prediction (`str`, *optional*):
             The rollout's answer.
         outcome (`float`, *optional*):
-            The recorded outcome reward, NaN where it is `null` (unscorable), `None` where none is recorded.
+            Recorded outcome reward. NaN if it is `null` (unscorable), `None` if the line has none.
         first_occurrence (`int`, *optional*):
-            The recorded turn of the first occurrence, -1 for never, `None` where none is recorded.
+            Recorded turn of the first occurrence. -1 for never, `None` if the line has none.
         step (`int`, *optional*):
             Training step.
         group (`int`, *optional*):
             Number of the group within its batch.
         trajectory ([`~tspo_trl.trajectory.Trajectory`]):
-            The turns. In the plain form the spans are unknown (`(0, 0)`), and so may be the reason for ending
-            (`"unknown"`).
+            Turns of the rollout. In the plain form the spans are unknown (`(0, 0)`), and the reason for ending may be
+            `"unknown"`.
     """
 
     question: str | None
@@ -61,35 +62,35 @@ class Record:
     @property
     def group_key(self) -> Hashable:
         """
-        What the rollouts of one group have in common within a file; `None` where nothing tells.
+        Key of the rollout's group within a file, or `None` if the line names neither group nor question.
 
-        An evaluation counts its groups anew in every batch, so a recorded group is told by its question as well.
+        The key includes the question, because an evaluation numbers its groups from 0 in every batch.
         """
         if self.group is None and self.question is None:
             return None
         return self.step, self.group, self.question
 
 
-def trajectory_files(paths: Sequence[str | os.PathLike]) -> list[Path]:
+def trajectory_files(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
     """
-    The files that paths stand for.
+    List the trajectory files at some paths.
 
     Args:
-        paths (sequence of `str` or `os.PathLike`):
-            Files; or folders, which stand for the `*.jsonl` in their folder `trajectories` where they have one, else
-            in themselves.
+        paths (`str`, `os.PathLike` or sequence of them):
+            Files or folders. A folder stands for the `*.jsonl` files in its folder `trajectories`, or in itself if it
+            has no such folder.
 
     Returns:
-        `list[Path]`: each file once, those of a folder by name.
+        `list[Path]`: each file once, and the files of a folder by name.
 
     Raises:
-        `FileNotFoundError`: If a path does not exist, or a folder holds no trajectory file.
+        `FileNotFoundError`: If a path does not exist, or a folder has no trajectory file.
         `ValueError`: If there is no path.
     """
     if not paths:
-        raise ValueError("There is nothing to analyze. Give trajectory files, or the folder of a run.")
+        raise ValueError("There is nothing to analyze. Pass trajectory files or the folder of a run.")
     files: dict[Path, Path] = {}
-    for path in map(Path, paths):
+    for path in map(Path, [paths] if isinstance(paths, str | os.PathLike) else paths):
         for file in _files_at(path):
             files.setdefault(file.resolve(), file)
     return list(files.values())
@@ -97,19 +98,24 @@ def trajectory_files(paths: Sequence[str | os.PathLike]) -> list[Path]:
 
 def _files_at(path: Path) -> list[Path]:
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist. Give a trajectory file, or the folder of a run.")
+        raise FileNotFoundError(f"{path} does not exist. Pass a trajectory file or the folder of a run.")
     if not path.is_dir():
         return [path]
     folder = path / "trajectories" if (path / "trajectories").is_dir() else path
     files = sorted(folder.glob("*.jsonl"))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no *.jsonl. Give a trajectory file, or the folder of a run.")
+        raise FileNotFoundError(f"{folder} has no *.jsonl. Pass a trajectory file or the folder of a run.")
     return files
+
+
+def series_name(path: Path) -> str:
+    """Return the name of a trajectory file without its step: empty for training, or such as `"eval"`."""
+    return re.sub(r"_?step_\d+$", "", path.stem)
 
 
 def read_trajectories(path: Path) -> Iterator[Record]:
     """
-    Read a trajectory file; blank lines are passed over, and a last line that is not yet written to its end.
+    Read a trajectory file. Blank lines and an incomplete last line are skipped.
 
     Args:
         path (`Path`):
@@ -119,7 +125,7 @@ def read_trajectories(path: Path) -> Iterator[Record]:
         iterator of [`Record`]
 
     Raises:
-        `ValueError`: If the file holds no trajectory, or a line is no trajectory; the message names the line.
+        `ValueError`: If the file has no trajectory, or a line is not a trajectory. The message names the line.
     """
     is_empty = True
     for number, line in numbered_json_lines(path, may_be_cut_off=True):
@@ -130,7 +136,7 @@ def read_trajectories(path: Path) -> Iterator[Record]:
         yield record
         is_empty = False
     if is_empty:
-        raise ValueError(f"{path} holds no trajectory. Give a file with one JSON object a line.")
+        raise ValueError(f"{path} has no trajectory. Pass a file with one JSON object per line.")
 
 
 def _read_record(record: dict[str, Any]) -> Record:
@@ -138,7 +144,7 @@ def _read_record(record: dict[str, Any]) -> Record:
     if not is_own and any(key not in record for key in _PLAIN_KEYS):
         raise ValueError(
             f"not a trajectory: it has the keys {short(sorted(record))}. Expected a line of this package's trajectory "
-            f"files, or {', '.join(_PLAIN_KEYS)}."
+            f"files or the keys {', '.join(_PLAIN_KEYS)}."
         )
     _check_turns(record)
     return Record(
@@ -154,7 +160,7 @@ def _read_record(record: dict[str, Any]) -> Record:
 
 
 def _value(record: dict[str, Any], key: str, *types: type) -> Any:
-    """The value of a key, `None` where it is absent or null."""
+    """Return the value of a key, or `None` if it is absent or null."""
     value = record.get(key)
     if not isinstance(value, (*types, NoneType)):
         names = " or ".join(one.__name__ for one in types)
@@ -192,9 +198,7 @@ def _outcome(record: dict[str, Any]) -> float | None:
     except OverflowError:
         outcome = math.inf
     if not math.isfinite(outcome):
-        raise ValueError(
-            f"`{key}` is {short(value)}, expected a finite number, or null where the rollout was unscorable."
-        )
+        raise ValueError(f"`{key}` is {short(value)}, expected a finite number, or null for an unscorable rollout.")
     return outcome
 
 
@@ -214,7 +218,7 @@ def _own_trajectory(record: dict[str, Any]) -> Trajectory:
         raise ValueError(f"its turns are not those of this package's trajectory files ({error!r}).") from error
     for query in (query for turn in trajectory.turns for query in turn.queries):
         if not isinstance(query, str):
-            raise ValueError(f"`queries` of a turn holds {short(query)}, expected strings.")
+            raise ValueError(f"`queries` of a turn has {short(query)}, expected strings.")
     return trajectory
 
 
@@ -227,9 +231,9 @@ def _plain_trajectory(record: dict[str, Any]) -> Trajectory:
 
 
 def _plain_turn(turn: dict[str, Any]) -> Turn:
-    """A turn that searched: its text holds a query, or something came back."""
     feedback = turn.get("feedback")
     queries = tuple((first or second).strip() for first, second in _QUERY.findall(turn["text"]))
+    # A turn searched if its text has a query or something came back.
     action: Action | None = "search" if queries or feedback is not None else None
     return Turn(
         turn["text"],

@@ -1,4 +1,4 @@
-"""The analysis as tables."""
+"""Tables of an analysis."""
 
 import os
 from collections.abc import Iterator
@@ -7,21 +7,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .statistics import KINDS
-
-_KIND_LABELS = {kind: kind.replace("_", " ") for kind in KINDS}
+from .statistics import KIND_LABELS, KINDS
 
 
 def print_report(console: Console, analysis: dict[str, Any]) -> None:
-    """
-    Print an analysis.
-
-    Args:
-        console (`rich.console.Console`):
-            Where to print.
-        analysis (`dict`):
-            What [`~tspo_trl.analysis.analyze`] returned.
-    """
+    """Print the result of [`~tspo_trl.analysis.analyze`] as tables."""
     table = Table(show_header=False)
     table.add_column(overflow="fold")
     table.add_column(justify="right", overflow="fold")
@@ -32,8 +22,8 @@ def print_report(console: Console, analysis: dict[str, Any]) -> None:
     console.print(table)
     if not analysis["groups"]:
         console.print(
-            "What GRPO and TSPO would have learned from is not known: there is no group of two or more rollouts, "
-            "neither recorded nor as one question that occurs several times in a file."
+            "The learning signal of GRPO and TSPO is not known: there is no group of two or more rollouts. None is "
+            "recorded, and no question occurs several times in a file."
         )
     if "files" in analysis:
         console.print(_file_table(analysis["files"]))
@@ -41,16 +31,16 @@ def print_report(console: Console, analysis: dict[str, Any]) -> None:
 
 def _sections(analysis: dict[str, Any]) -> Iterator[list[tuple[str, str]]]:
     yield [("rollouts", f"{analysis['n']:,}"), ("unscorable", f"{analysis['unscorable']:,}")]
-    yield [(label, _percent(analysis[kind])) for kind, label in _KIND_LABELS.items()]
+    yield [(label, percent(analysis[kind])) for kind, label in KIND_LABELS.items()]
     yield [
-        ("near misses of failures", _percent(analysis["near_misses_of_failures"])),
-        ("turns with latent reward", _percent(analysis["turns_with_latent_reward"])),
+        ("near misses of failures", percent(analysis["near_misses_of_failures"])),
+        ("turns with latent reward", percent(analysis["turns_with_latent_reward"])),
         *((f"first occurrence: {_turn(turn)}", f"{n:,}") for turn, n in analysis["first_occurrence_turn"].items()),
         *(
-            (f"turns after it: {_KIND_LABELS[kind]}", _number(mean))
+            (f"turns after it: {KIND_LABELS[kind]}", number(mean))
             for kind, mean in analysis["turns_after_first_occurrence"].items()
         ),
-        ("gold answer in question", _percent(analysis["gold_in_question"])),
+        ("gold answer in question", percent(analysis["gold_in_question"])),
     ]
     yield list(_signal_rows(analysis))
     yield list(_behaviour_rows(analysis))
@@ -66,21 +56,21 @@ def _signal_rows(analysis: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if not analysis["groups"]:
         return
     for method in ("grpo", "tspo"):
-        yield f"groups with signal: {method.upper()}", _percent(analysis[f"groups_with_signal_{method}"])
-        yield f"turns with signal: {method.upper()}", _percent(analysis[f"turns_with_signal_{method}"])
-    yield "all-wrong groups", _percent(analysis["all_wrong_groups"])
-    yield "of these with signal: TSPO", _percent(analysis["all_wrong_groups_with_signal_tspo"])
+        yield f"groups with signal: {method.upper()}", percent(analysis[f"groups_with_signal_{method}"])
+        yield f"turns with signal: {method.upper()}", percent(analysis[f"turns_with_signal_{method}"])
+    yield "all-wrong groups", percent(analysis["all_wrong_groups"])
+    yield "of these with signal: TSPO", percent(analysis["all_wrong_groups_with_signal_tspo"])
 
 
 def _behaviour_rows(analysis: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "turns per rollout", _number(analysis["turns_per_rollout"])
-    yield "searches per rollout", _number(analysis["searches_per_rollout"])
-    yield "duplicate queries", _percent(analysis["duplicate_queries"])
-    yield "rollouts with duplicate queries", _percent(analysis["rollouts_with_duplicate_queries"])
-    yield "rollouts with forged tags", _percent(analysis["rollouts_with_forged_tags"])
-    yield "turns without a valid action", _percent(analysis["invalid_turns"])
+    yield "turns per rollout", number(analysis["turns_per_rollout"])
+    yield "searches per rollout", number(analysis["searches_per_rollout"])
+    yield "duplicate queries", percent(analysis["duplicate_queries"])
+    yield "rollouts with duplicate queries", percent(analysis["rollouts_with_duplicate_queries"])
+    yield "rollouts with forged tags", percent(analysis["rollouts_with_forged_tags"])
+    yield "turns without a valid action", percent(analysis["invalid_turns"])
     for reason, value in analysis["end_reasons"].items():
-        yield f"ended: {reason}", _percent(value)
+        yield f"ended: {reason}", percent(value)
 
 
 def _file_table(files: dict[str, dict[str, Any]]) -> Table:
@@ -90,7 +80,7 @@ def _file_table(files: dict[str, dict[str, Any]]) -> Table:
     for name in ("rollouts", "failure", "near miss", "success", "no retrieval"):
         table.add_column(name, justify="right")
     for path, one in files.items():
-        table.add_row(os.path.relpath(path, folder), f"{one['n']:,}", *(_percent(one[kind]) for kind in KINDS))
+        table.add_row(os.path.relpath(path, folder), f"{one['n']:,}", *(percent(one[kind]) for kind in KINDS))
     return table
 
 
@@ -98,9 +88,11 @@ def _turn(turn: str) -> str:
     return turn if turn == "never" else f"turn {turn}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Format a share as a percentage, or as a dash if it is `None`."""
     return "-" if value is None else f"{100 * value:.1f}%"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Format a number with two decimals, or as a dash if it is `None`."""
     return "-" if value is None else f"{value:.2f}"

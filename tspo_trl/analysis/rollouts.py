@@ -1,13 +1,15 @@
-"""What is kept of a rollout: a few numbers, so that files of any length can be analyzed."""
+"""Reduces rollouts to a few numbers, so that files of any length can be analyzed."""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from ..answers import Match, contains_answer, exact_match
+from ..answers import contains_answer, exact_match
 from ..credit import first_occurrence
+from .options import ViewOptions
 from .reading import Record
 
-# What Search-R1, the chat templates (Qwen, Nemotron; LFM2; Llama 3) and R1-Searcher write around a feedback.
+# Tags around feedback in Search-R1, in chat templates (Qwen, Nemotron; LFM2; Llama 3) and in R1-Searcher.
 FEEDBACK_TAGS = (
     "<information>",
     "</information>",
@@ -28,17 +30,17 @@ class Rollout:
 
     Args:
         group (`int`):
-            Number of its group, unique over all files; -1 where it has none.
+            Number of its group, unique over all files, or -1 if it has none.
         step (`int`, *optional*):
             Training step.
         outcome (`float`):
-            Outcome reward, NaN where unscorable.
+            Outcome reward, NaN if unscorable.
         first_hit (`int`):
-            Zero-based turn whose evidence first holds a gold answer, -1 for never.
+            First turn whose evidence contains a gold answer, counted from 0, or -1 for never.
         num_turns (`int`):
             Number of turns.
         end_reason (`str`):
-            Why it ended.
+            Reason for ending.
         num_searches (`int`):
             Number of turns that searched.
         num_invalid_turns (`int`):
@@ -46,16 +48,16 @@ class Rollout:
         num_queries (`int`):
             Number of queries.
         num_duplicate_queries (`int`):
-            Number of queries that it had asked before.
+            Number of queries that the rollout repeated.
         has_forged_tags (`bool`):
             Whether the model wrote a tag that belongs to feedback.
         has_gold_in_question (`bool`):
-            Whether a gold answer stands in the question.
+            Whether the question contains a gold answer.
         outcome_differs (`bool`, *optional*):
-            Whether the recorded outcome and the exact match of the prediction disagree on whether it is correct;
-            `None` where there is nothing to compare.
+            Whether the recorded outcome and the prediction's exact match disagree on correctness, or `None` if there
+            is nothing to compare.
         first_hit_differs (`bool`, *optional*):
-            Whether the recorded first occurrence is not `first_hit`; `None` where none is recorded.
+            Whether the recorded first occurrence differs from `first_hit`, or `None` if none is recorded.
     """
 
     group: int
@@ -75,13 +77,11 @@ class Rollout:
 
     @property
     def has_known_actions(self) -> bool:
-        """Whether its turns say what they did: those of TRL's own generation do not."""
+        """Whether its turns record their actions. Those of TRL's own generation do not."""
         return self.end_reason != "generated"
 
 
-def summarize(
-    record: Record, group: int, *, success_threshold: float, match: Match, match_boolean_answers: bool
-) -> Rollout:
+def summarize(record: Record, group: int, options: ViewOptions) -> Rollout:
     """
     Reduce a line of a trajectory file to numbers.
 
@@ -89,20 +89,17 @@ def summarize(
         record ([`~tspo_trl.analysis.reading.Record`]):
             The line.
         group (`int`):
-            Number of its group, -1 where it has none.
-        success_threshold (`float`):
-            Least outcome of a correct rollout.
-        match (`str`):
-            `"token"` or `"substring"`, see [`~tspo_trl.answers.contains_answer`].
-        match_boolean_answers (`bool`):
-            Whether gold answers that are only *yes*, *no* or *noanswer* may match.
+            Number of its group, or -1 if it has none.
+        options ([`~tspo_trl.viewer.ViewOptions`]):
+            Definitions of correct rollouts and of evidence.
 
     Returns:
         [`Rollout`]
     """
     trajectory, golds = record.trajectory, record.golden_answers
     score = exact_match(record.prediction, golds)
-    hit = first_occurrence(trajectory.evidence, golds, match=match, match_boolean_answers=match_boolean_answers)
+    matching: dict[str, Any] = {"match": options.match, "match_boolean_answers": options.match_boolean_answers}
+    hit = first_occurrence(trajectory.evidence, golds, **matching)
     first_hit = -1 if hit is None else hit
     return Rollout(
         group=group,
@@ -116,23 +113,21 @@ def summarize(
         num_queries=sum(len(turn.queries) for turn in trajectory.turns),
         num_duplicate_queries=trajectory.num_duplicate_queries,
         has_forged_tags=any(tag in turn.text for turn in trajectory.turns for tag in FEEDBACK_TAGS),
-        has_gold_in_question=contains_answer(
-            record.question or "", golds, match=match, match_boolean_answers=match_boolean_answers
-        ),
-        outcome_differs=_outcome_differs(record, score, success_threshold),
+        has_gold_in_question=contains_answer(record.question or "", golds, **matching),
+        outcome_differs=_outcome_differs(record, score, options.success_threshold),
         first_hit_differs=None if record.first_occurrence is None else record.first_occurrence != first_hit,
     )
 
 
 def _outcome(record: Record, score: float) -> float:
-    """The recorded outcome, else exact match; a rollout whose search failed was not wrong."""
     if record.outcome is not None:
         return record.outcome
+    # A rollout with a failed search is unscorable, not wrong.
     return math.nan if record.trajectory.end_reason == "search_failed" else score
 
 
 def _outcome_differs(record: Record, score: float, success_threshold: float) -> bool | None:
-    """TRL's own generation records no prediction, so its outcomes cannot be compared."""
+    # TRL's own generation records no prediction to compare.
     if record.outcome is None or math.isnan(record.outcome) or record.trajectory.end_reason == "generated":
         return None
     return (record.outcome >= success_threshold) != (score == 1.0)

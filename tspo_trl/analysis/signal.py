@@ -1,7 +1,8 @@
-"""What GRPO and TSPO would have learned from groups of rollouts."""
+"""Learning signal of GRPO and TSPO in groups of rollouts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -13,21 +14,20 @@ from .rollouts import Rollout
 
 def learning_signal(rollouts: Sequence[Rollout], success_threshold: float) -> dict[str, int | float | None]:
     """
-    The learning signal in groups of rollouts, with GRPO's advantages and with those of TSPO's defaults.
+    Compute the learning signal in groups of rollouts, with GRPO's advantages and with those of TSPO's defaults.
 
-    A group of one rollout has no baseline and is left out. Groups may be of different sizes: the advantages of a group
-    depend on its own rollouts only.
+    Groups of one rollout have no baseline and are left out. Groups may have different sizes.
 
     Args:
         rollouts (sequence of [`~tspo_trl.analysis.rollouts.Rollout`]):
-            The rollouts.
+            Rollouts of any number of groups.
         success_threshold (`float`):
-            Least outcome of a correct rollout.
+            Minimum outcome reward of a correct rollout.
 
     Returns:
-        `dict`: `groups`, their number; `groups_with_signal_*` and `turns_with_signal_*`, shares of the groups and of
-        the turns in them; `all_wrong_groups`, a share of the groups, and `all_wrong_groups_with_signal_tspo`, a share
-        of those. `None` for a share of nothing.
+        `dict`: `groups`, the number of groups; `groups_with_signal_*` and `turns_with_signal_*`, shares of the groups
+        and of their turns; `all_wrong_groups`, a share of the groups; `all_wrong_groups_with_signal_tspo`, a share of
+        the all-wrong groups. `None` for a share of nothing.
     """
     counts = Counter[str]()
     for size, batch in _batches(rollouts).items():
@@ -44,12 +44,17 @@ def learning_signal(rollouts: Sequence[Rollout], success_threshold: float) -> di
 
 
 def share(part: float, whole: float) -> float | None:
-    """`part` of `whole`, `None` where there is no whole."""
+    """Return `part / whole`, or `None` if `whole` is 0."""
     return part / whole if whole else None
 
 
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean, or `None` if there are no values."""
+    return fmean(values) if values else None
+
+
 def _batches(rollouts: Sequence[Rollout]) -> dict[int, list[Rollout]]:
-    """The rollouts in groups of two or more, by size of the group, each group side by side."""
+    """Sort the groups of two or more by their size. Within a size, each group's rollouts are side by side."""
     groups = defaultdict[int, list[Rollout]](list)
     for rollout in rollouts:
         if rollout.group >= 0:

@@ -1,12 +1,10 @@
-"""Statistics of trajectory files, from paths to one JSON object."""
+"""Statistics of trajectory files as one JSON object."""
 
 import math
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -14,11 +12,13 @@ from torch import Tensor
 
 from ..answers import Match
 from ..credit import trajectory_kinds
-from .reading import read_trajectories, trajectory_files
+from .options import ViewOptions
+from .reading import read_trajectories, series_name, trajectory_files
 from .rollouts import Rollout, summarize
-from .signal import learning_signal, share
+from .signal import learning_signal, mean, share
 
 KINDS = ("complete_failure", "near_miss", "complete_success", "success_without_retrieval")
+KIND_LABELS = {kind: kind.replace("_", " ") for kind in KINDS}
 
 
 def analyze(
@@ -29,25 +29,20 @@ def analyze(
     match_boolean_answers: bool = False,
 ) -> dict[str, Any]:
     """
-    Analyze trajectory files; `docs/analysis.md` defines each number.
+    Analyze trajectory files. `docs/analysis.md` defines each number.
 
     Args:
         paths (`str`, `os.PathLike` or sequence of them):
             Trajectory files, or folders of them: a run's `trajectories/`, or the folder of the run.
-        success_threshold (`float`, *optional*, defaults to `1.0`):
-            Least outcome of a correct rollout.
-        match (`str`, *optional*, defaults to `"token"`):
-            How a gold answer is looked for in the evidence: `"token"` or `"substring"`, see
-            [`~tspo_trl.answers.contains_answer`].
-        match_boolean_answers (`bool`, *optional*, defaults to `False`):
-            Whether gold answers that are only *yes*, *no* or *noanswer* may match.
+        success_threshold, match, match_boolean_answers (*optional*):
+            See [`~tspo_trl.viewer.ViewOptions`].
 
     Returns:
-        `dict`: JSON values, over all files together. With several files also `files`, the same for each path.
+        `dict`: JSON values over all files. With several files, `files` has the same values for each path.
 
     Raises:
-        `FileNotFoundError`: If a path does not exist, or a folder holds no trajectory file.
-        `ValueError`: If a file is empty or a line no trajectory, or an argument is out of range or unknown.
+        `FileNotFoundError`: If a path does not exist, or a folder has no trajectory file.
+        `ValueError`: If a file is empty, a line is not a trajectory, or an argument is invalid.
 
     Example:
 
@@ -58,10 +53,8 @@ def analyze(
     0.288
     ```
     """
-    if math.isnan(success_threshold):
-        raise ValueError("success_threshold must be a number, got nan.")
-    options = {"success_threshold": success_threshold, "match": match, "match_boolean_answers": match_boolean_answers}
-    files = trajectory_files([paths] if isinstance(paths, str | os.PathLike) else paths)
+    options = ViewOptions(success_threshold, match, match_boolean_answers)
+    files = trajectory_files(paths)
     groups: dict[Hashable, int] = {}
     rollouts = {path: _read(path, groups, options) for path in files}
     result = statistics(rollouts, success_threshold)
@@ -70,29 +63,18 @@ def analyze(
     return result
 
 
-def _read(path: Path, groups: dict[Hashable, int], options: dict[str, Any]) -> list[Rollout]:
-    """The rollouts of a file; `groups` numbers the groups of all files."""
+def _read(path: Path, groups: dict[Hashable, int], options: ViewOptions) -> list[Rollout]:
+    """Read the rollouts of a file and add its groups to `groups`, which numbers the groups of all files."""
     rollouts = []
     for record in read_trajectories(path):
         key = record.group_key
         group = -1 if key is None else groups.setdefault((path, key), len(groups))
-        rollouts.append(summarize(record, group, **options))
+        rollouts.append(summarize(record, group, options))
     return rollouts
 
 
 def statistics(files: Mapping[Path, Sequence[Rollout]], success_threshold: float) -> dict[str, Any]:
-    """
-    Statistics of the rollouts of some files.
-
-    Args:
-        files (mapping from `Path` to sequences of [`~tspo_trl.analysis.rollouts.Rollout`]):
-            The rollouts of each file.
-        success_threshold (`float`):
-            Least outcome of a correct rollout.
-
-    Returns:
-        `dict`: JSON values, over all files together; `None` for a mean or share of nothing.
-    """
+    """Return the statistics of the rollouts of all `files` as JSON values. A mean or share of nothing is `None`."""
     rollouts = [rollout for one in files.values() for rollout in one]
     kinds = _kinds(rollouts, success_threshold)
     return {
@@ -108,7 +90,7 @@ def statistics(files: Mapping[Path, Sequence[Rollout]], success_threshold: float
 
 
 def _kinds(rollouts: Sequence[Rollout], success_threshold: float) -> dict[str, Tensor]:
-    """For each kind, which rollouts are of it."""
+    """Return a boolean mask over the rollouts for each kind."""
     outcomes = torch.tensor([rollout.outcome for rollout in rollouts], dtype=torch.float64)
     first_hits = torch.tensor([rollout.first_hit for rollout in rollouts])
     return trajectory_kinds(outcomes, first_hits, success_threshold)
@@ -120,7 +102,6 @@ def _kind_shares(kinds: Mapping[str, Tensor]) -> dict[str, float | None]:
 
 
 def _evidence_statistics(rollouts: Sequence[Rollout], kinds: Mapping[str, Tensor]) -> dict[str, Any]:
-    """When the evidence came, and what the latent reward makes of it."""
     counts = {kind: int(kinds[kind].sum()) for kind in KINDS}
     turns_left = torch.tensor([rollout.num_turns - 1 - rollout.first_hit for rollout in rollouts], dtype=torch.float64)
     scorable_turns = sum(rollout.num_turns for rollout in rollouts if not math.isnan(rollout.outcome))
@@ -128,10 +109,10 @@ def _evidence_statistics(rollouts: Sequence[Rollout], kinds: Mapping[str, Tensor
         "near_misses_of_failures": share(counts["near_miss"], counts["near_miss"] + counts["complete_failure"]),
         "first_occurrence_turn": _first_occurrence_counts(rollouts),
         "turns_after_first_occurrence": {
-            kind: _mean(turns_left[kinds[kind]].tolist()) for kind in ("near_miss", "complete_success")
+            kind: mean(turns_left[kinds[kind]].tolist()) for kind in ("near_miss", "complete_success")
         },
         "turns_with_latent_reward": share(counts["near_miss"], scorable_turns),
-        "gold_in_question": _mean([rollout.has_gold_in_question for rollout in rollouts]),
+        "gold_in_question": mean([rollout.has_gold_in_question for rollout in rollouts]),
     }
 
 
@@ -141,23 +122,22 @@ def _first_occurrence_counts(rollouts: Sequence[Rollout]) -> dict[str, int]:
 
 
 def _behaviour_statistics(rollouts: Sequence[Rollout]) -> dict[str, Any]:
-    """How the rollouts searched and ended. Turns whose action is not recorded count as neither valid nor invalid."""
+    # Turns without a recorded action count neither as valid nor as invalid.
     known = [rollout for rollout in rollouts if rollout.has_known_actions]
     queries = sum(rollout.num_queries for rollout in rollouts)
     reasons = Counter(rollout.end_reason for rollout in rollouts)
     return {
-        "turns_per_rollout": _mean([rollout.num_turns for rollout in rollouts]),
-        "searches_per_rollout": _mean([rollout.num_searches for rollout in known]),
+        "turns_per_rollout": mean([rollout.num_turns for rollout in rollouts]),
+        "searches_per_rollout": mean([rollout.num_searches for rollout in known]),
         "duplicate_queries": share(sum(rollout.num_duplicate_queries for rollout in rollouts), queries),
-        "rollouts_with_duplicate_queries": _mean([rollout.num_duplicate_queries > 0 for rollout in rollouts]),
-        "rollouts_with_forged_tags": _mean([rollout.has_forged_tags for rollout in rollouts]),
+        "rollouts_with_duplicate_queries": mean([rollout.num_duplicate_queries > 0 for rollout in rollouts]),
+        "rollouts_with_forged_tags": mean([rollout.has_forged_tags for rollout in rollouts]),
         "invalid_turns": share(sum(one.num_invalid_turns for one in known), sum(one.num_turns for one in known)),
         "end_reasons": {reason: count / len(rollouts) for reason, count in reasons.most_common()},
     }
 
 
 def _comparison_with_records(rollouts: Sequence[Rollout]) -> dict[str, int]:
-    """How often what is recorded is not what is found here."""
     outcomes = [one.outcome_differs for one in rollouts if one.outcome_differs is not None]
     first_hits = [one.first_hit_differs for one in rollouts if one.first_hit_differs is not None]
     return {
@@ -169,10 +149,10 @@ def _comparison_with_records(rollouts: Sequence[Rollout]) -> dict[str, int]:
 
 
 def _step_statistics(files: Mapping[Path, Sequence[Rollout]], success_threshold: float) -> list[dict[str, Any]]:
-    """The kinds at each recorded step. A series is a run's training or one of its evaluations: paths without step."""
+    """Compute the kinds at each recorded step of each series: a run's training, or one of its evaluations."""
     steps = defaultdict[tuple[str, int], list[Rollout]](list)
     for path, rollouts in files.items():
-        series = str(path.parent / re.sub(r"_?step_\d+$", "", path.stem))
+        series = str(path.parent / series_name(path))
         for rollout in rollouts:
             if rollout.step is not None:
                 steps[series, rollout.step].append(rollout)
@@ -180,7 +160,3 @@ def _step_statistics(files: Mapping[Path, Sequence[Rollout]], success_threshold:
         {"series": series, "step": step, "n": len(rollouts), **_kind_shares(_kinds(rollouts, success_threshold))}
         for (series, step), rollouts in sorted(steps.items())
     ]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None

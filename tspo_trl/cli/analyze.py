@@ -1,4 +1,4 @@
-"""`tspo-trl analyze`: what trajectory files tell about near misses, evidence and learning signal."""
+"""`tspo-trl analyze`: count near misses, first occurrences and learning signal in trajectory files."""
 
 import argparse
 import json
@@ -13,29 +13,24 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "analyze",
         help="count near misses, first occurrences and learning signal in trajectory files",
-        description="Analyze trajectories: the files of a training run or an evaluation, or JSON lines of the form "
+        description="Analyze trajectory files of a training run or an evaluation, or JSON lines of the form "
         '{"question", "golden_answers", "prediction", "em", "turns": [{"text", "feedback"}]}.',
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="trajectory file, or the folder of a run")
-    parser.add_argument("--json", action="store_true", help="print one JSON object in place of tables")
-    parser.add_argument("--plots", metavar="DIR", help="folder to draw PNG files in")
-    parser.add_argument("--overwrite", action="store_true", help="replace plots that are in DIR already")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--plots", metavar="DIR", help="folder for plots as PNG files")
+    parser.add_argument("--overwrite", action="store_true", help="replace plots that exist in DIR")
     add_evidence_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """
-    Analyze the files, and print and draw what is found.
-
-    Args:
-        args (`argparse.Namespace`):
-            As parsed.
+    Analyze the files, print the result and draw the plots. Raises as [`~tspo_trl.analysis.analyze`].
 
     Raises:
-        As [`~tspo_trl.analysis.analyze`].
-        `FileExistsError`: if a plot exists already and is not to be replaced.
-        `ValueError`: if an option does not go with another.
+        `FileExistsError`: If a plot exists and may not be replaced.
+        `ValueError`: If one option does not go with another.
     """
     from rich.console import Console
 
@@ -43,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     from ..analysis.report import print_report
 
     if args.overwrite and args.plots is None:
-        raise ValueError("--overwrite is about plots: add --plots.")
+        raise ValueError("--overwrite is about plots. Add --plots, or leave it out.")
     if args.plots is not None:
         from ..analysis.plots import check_folder, save_plots
 

@@ -1,4 +1,4 @@
-"""`tspo-trl view`: trajectories turn by turn with their credit, as an HTML file, a local page or in the console."""
+"""`tspo-trl view`: show trajectories turn by turn with their credit."""
 
 import argparse
 import webbrowser
@@ -15,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "view",
-        help="look at trajectories, turn by turn with their credit",
+        help="show trajectories turn by turn with their credit",
         description="Write a report of trajectories as one HTML file, serve it, or print it. Takes the files of a "
         'training run or an evaluation, or JSON lines of the form {"question", "golden_answers", "prediction", "em", '
         '"turns": [{"text", "feedback"}]}.',
@@ -25,9 +25,11 @@ def add_parser(subparsers: Any) -> None:
     how.add_argument(
         "--output", metavar="FILE", help="HTML file to write (default: trajectories.html in the folder, or FILE.html)"
     )
-    how.add_argument("--serve", action="store_true", help="serve the report on 127.0.0.1, as the files grow")
-    how.add_argument("--console", action="store_true", help="print the overview and the groups in place of a file")
-    parser.add_argument("--group", type=int, metavar="N", help="with --console: print this group, turn by turn")
+    how.add_argument("--serve", action="store_true", help="serve the report on 127.0.0.1 and follow the files")
+    how.add_argument(
+        "--console", action="store_true", help="print the overview and the groups instead of writing a file"
+    )
+    parser.add_argument("--group", type=int, metavar="N", help="with --console: print this group turn by turn")
     parser.add_argument("--port", type=int, metavar="N", help="with --serve: port, 0 for a free one (default: 8765)")
     parser.add_argument("--open", action="store_true", help="open the report in a browser")
     parser.add_argument("--title", help="title of the report (default: names of the runs or files)")
@@ -36,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         default=10_000,
         metavar="N",
-        help="about how many trajectories to show; of more, a choice spread evenly (default: %(default)s)",
+        help="approximate number of trajectories to show, spread evenly (default: %(default)s)",
     )
     add_evidence_arguments(parser)
     parser.set_defaults(run=run)
@@ -44,16 +46,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """
-    Write, serve or print the report.
-
-    Args:
-        args (`argparse.Namespace`):
-            As parsed.
+    Write, serve or print the report. Raises as [`~tspo_trl.viewer.write_report`].
 
     Raises:
-        As [`~tspo_trl.viewer.write_report`].
-        `OSError`: if the port is taken.
-        `ValueError`: if an option does not go with another.
+        `OSError`: If the port is in use.
+        `ValueError`: If one option does not go with another.
     """
     from ..viewer import ViewOptions
 
@@ -69,11 +66,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_options(args: argparse.Namespace) -> None:
     if args.group is not None and not args.console:
-        raise ValueError("--group is about the console: add --console.")
+        raise ValueError("--group is about the console. Add --console, or leave it out.")
     if args.port is not None and not args.serve:
-        raise ValueError("--port is about serving: add --serve.")
+        raise ValueError("--port is about serving. Add --serve, or leave it out.")
     if args.console and (args.open or args.title is not None):
-        raise ValueError("--open and --title are about a report: leave out --console.")
+        raise ValueError("--open and --title are about a report. Leave out --console, or these options.")
 
 
 def _write(args: argparse.Namespace, options: "ViewOptions") -> None:
@@ -94,10 +91,10 @@ def _serve(args: argparse.Namespace, options: "ViewOptions") -> None:
     from ..viewer.server import LivePage, make_server
 
     page = LivePage(args.files, options, title=args.title, limit=args.limit)
-    page.html()  # what is wrong with the files is said now, not to the browser
+    page.html()  # report wrong files here, not in the browser
     with make_server(page.html, 8765 if args.port is None else args.port) as server:
         url = f"http://127.0.0.1:{server.server_port}/"
-        print(f"Listening on {url} (Ctrl-C ends it; reload the page to see what was written since)", flush=True)
+        print(f"Listening on {url} (press Ctrl-C to stop, reload the page to see new trajectories)", flush=True)
         if args.open:
             webbrowser.open(url)
         server.serve_forever()

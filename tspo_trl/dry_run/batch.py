@@ -1,4 +1,4 @@
-"""The arithmetic of batches: questions, rollouts and optimizer steps of a run."""
+"""Batches of a run: its questions, rollouts and optimizer steps."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ..trainer.config import TSPOConfig
 @dataclass(frozen=True)
 class BatchPlan:
     """
-    What a run does with its questions. TRL counts batches in completions; so do these numbers, unless they say else.
+    Numbers of questions, rollouts and steps of a run.
 
     Args:
         num_processes (`int`):
@@ -17,13 +17,13 @@ class BatchPlan:
         group_size (`int`):
             Rollouts of a question.
         completions_per_generation (`int`):
-            Rollouts that are made at once, by all processes together.
+            Rollouts that all processes together make at once.
         completions_per_step (`int`):
             Rollouts that one optimizer step learns from.
         steps_per_generation (`int`):
-            Optimizer steps between one generation and the next. The later ones are off-policy.
+            Optimizer steps on the rollouts of one generation. All but the first are off-policy.
         steps_per_epoch (`int`):
-            Optimizer steps until every question was asked; 0 where there are too few questions for one generation.
+            Optimizer steps in which every question is asked once; 0 if one generation needs more questions.
         steps (`int`):
             Optimizer steps of the run.
     """
@@ -38,17 +38,17 @@ class BatchPlan:
 
     @property
     def questions_per_generation(self) -> int:
-        """Questions that are asked at once."""
+        """Questions asked at once."""
         return self.completions_per_generation // self.group_size
 
     @property
     def questions_per_step(self) -> float:
-        """Questions' worth of rollouts in an optimizer step. It need not be whole: TRL shuffles rollouts."""
+        """Rollouts of an optimizer step in questions. It need not be whole, because TRL shuffles rollouts."""
         return self.completions_per_step / self.group_size
 
     @property
     def generations(self) -> int:
-        """Times that rollouts are made."""
+        """Number of times that rollouts are made."""
         return math.ceil(self.steps / self.steps_per_generation)
 
     @property
@@ -58,30 +58,59 @@ class BatchPlan:
 
     @property
     def epochs(self) -> float:
-        """Times that every question is asked."""
+        """Number of times that every question is asked."""
         return self.steps / self.steps_per_epoch if self.steps_per_epoch else math.nan
+
+    def describe(self, args: TSPOConfig) -> list[str]:
+        """Return the lines of the report."""
+        return [
+            f"a generation makes {self.completions_per_generation:,} rollouts: {self.questions_per_generation:,} "
+            f"questions times {self.group_size} (`per_device_train_batch_size` {args.per_device_train_batch_size} x "
+            f"{self.num_processes} processes x `steps_per_generation` {args.steps_per_generation})",
+            f"an optimizer step learns from {self.completions_per_step:,} rollouts, {self.questions_per_step:g} "
+            f"questions' worth; there are {self.steps_per_generation} steps per generation",
+            f"{self.steps:,} optimizer steps are {self.generations:,} generations, {self.rollouts:,} rollouts and "
+            f"{self.epochs:.2f} epochs of {self.steps_per_epoch:,} steps",
+        ]
+
+    def check(self, args: TSPOConfig, num_questions: int) -> None:
+        """Raise a `ValueError` if there are too few questions or vLLM's GPUs do not divide the processes."""
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"`train_file` has {num_questions:,} questions, but one generation asks "
+                f"{self.questions_per_generation:,}. Lower `per_device_train_batch_size` or `steps_per_generation`, "
+                "or add questions."
+            )
+        size = args.vllm_tensor_parallel_size
+        if args.use_vllm and args.vllm_mode == "colocate" and self.num_processes % size:
+            raise ValueError(
+                f"`vllm_tensor_parallel_size={size}` does not divide {self.num_processes} processes. Choose one that "
+                "does."
+            )
 
 
 def plan_batches(args: TSPOConfig, num_questions: int) -> BatchPlan:
     """
-    Work out a run's batches as TRL does.
+    Compute the batches of a run as TRL does.
 
     Args:
         args ([`TSPOConfig`]):
-            The configuration, see [`planned_config`] for one of more than one process.
+            Configuration, made by [`planned_config`] if the run has more than one process.
         num_questions (`int`):
-            Rows of the training set.
+            Number of rows of the training set.
 
     Returns:
         [`BatchPlan`]
 
     Raises:
-        ValueError: Rollouts are made anew in the middle of an optimizer step.
+        ValueError: A generation ends in the middle of an optimizer step.
     """
     completions, batches, group_size = args.generation_batch_size, args.steps_per_generation, args.num_generations
-    if completions is None or batches is None or group_size is None:
-        raise ValueError("The configuration was not completed: its `__post_init__` did not run.")
-    batches *= args.num_iterations  # between one generation and the next, of each process
+    # `__post_init__` has set them.
+    assert completions is not None
+    assert batches is not None
+    assert group_size is not None
+    batches *= args.num_iterations  # of each process on the rollouts of one generation
     accumulation = args.gradient_accumulation_steps
     if batches % accumulation:
         raise ValueError(

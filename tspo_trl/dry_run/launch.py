@@ -1,7 +1,7 @@
-"""On how many processes a run would train, and what they would share."""
+"""How a run would be launched: its processes and what they share."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from accelerate.commands.config.config_args import load_config_from_file
@@ -9,12 +9,36 @@ from accelerate.utils import DistributedType
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
 from ..trainer.config import TSPOConfig
-from .arguments import DryRunArguments
 
 Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "fsdp"]
 
-# What `torchrun` and `accelerate launch` set, by which Accelerate would wait for the other processes.
+# `torchrun` and `accelerate launch` set these. Accelerate would wait for the other processes if it saw them.
 _LAUNCHERS_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass
+class DryRunArguments:
+    """
+    Command-line arguments of a dry run. Training ignores them, so a recipe can name the machines that it is for.
+
+    The metadata of each field describes it.
+    """
+
+    dry_run: bool = field(default=False, metadata={"help": "Check the run and exit without loading a model."})
+    dry_run_accelerate_config: str | None = field(
+        default=None,
+        metadata={
+            "help": "File for `accelerate launch --config_file`. Default: the environment that `accelerate launch` "
+            "sets, or one process."
+        },
+    )
+    dry_run_num_processes: int | None = field(
+        default=None,
+        metadata={"help": "Number of processes, one for each GPU that trains. Default: from the file or environment."},
+    )
+    dry_run_gpu_memory: float | None = field(
+        default=None, metadata={"help": "Memory of one GPU in GiB. Default: that of this machine's first GPU."}
+    )
 
 
 @dataclass(frozen=True)
@@ -24,10 +48,10 @@ class Launch:
 
     Args:
         num_processes (`int`):
-            All processes of all machines, one for each GPU that trains.
+            Number of processes on all machines, one for each GPU that trains.
         strategy (`str`):
-            What they share: `"single"` and `"ddp"` nothing; DeepSpeed's `"zero1"` the optimizer, `"zero2"` gradients
-            too, `"zero3"` weights too; `"fsdp"` all three.
+            What the processes share: `"single"` and `"ddp"` nothing; DeepSpeed's `"zero1"` the optimizer, `"zero2"`
+            also the gradients, `"zero3"` also the weights; `"fsdp"` all three.
     """
 
     num_processes: int
@@ -37,10 +61,18 @@ class Launch:
         if self.num_processes < 1:
             raise ValueError(f"The number of processes is {self.num_processes}: pass `dry_run_num_processes`.")
 
+    def __str__(self) -> str:
+        return f"{self.num_processes} process{'es' if self.num_processes > 1 else ''}, {self.strategy}"
+
     @property
     def is_deepspeed(self) -> bool:
-        """Whether DeepSpeed keeps the model, in 16 bits with a 32-bit copy in the optimizer."""
+        """Whether DeepSpeed keeps the model in 16 bits, with a 32-bit copy in the optimizer."""
         return self.strategy.startswith("zero")
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether each process keeps only a part of the weights."""
+        return self.strategy in ("zero3", "fsdp")
 
 
 def planned_launch(args: DryRunArguments) -> Launch:
@@ -49,14 +81,14 @@ def planned_launch(args: DryRunArguments) -> Launch:
 
     Args:
         args ([`DryRunArguments`]):
-            The arguments.
+            Arguments of the dry run.
 
     Returns:
         [`Launch`]
 
     Raises:
-        FileNotFoundError: There is no such configuration of Accelerate.
-        ValueError: It says something that no run of ours uses.
+        FileNotFoundError: There is no such Accelerate configuration.
+        ValueError: The configuration has an unknown kind of launch or ZeRO stage.
     """
     if args.dry_run_accelerate_config is not None:
         num_processes, strategy = _from_file(args.dry_run_accelerate_config)
@@ -83,7 +115,9 @@ def _from_file(path: str) -> tuple[int, Strategy]:
         return config.num_processes, "ddp"
     if config.distributed_type == DistributedType.NO:
         return 1, "single"
-    raise ValueError(f"`distributed_type` in {path} is {config.distributed_type}: nothing is known of its memory.")
+    raise ValueError(
+        f"`distributed_type` in {path} is {config.distributed_type}. Set it to DEEPSPEED, FSDP, MULTI_GPU or NO."
+    )
 
 
 def _from_environment(num_processes: int) -> Strategy:
@@ -97,28 +131,9 @@ def _from_environment(num_processes: int) -> Strategy:
 
 
 def deepspeed_strategy(config: str | dict[str, Any]) -> Strategy:
-    """
-    What the processes share, from DeepSpeed's own configuration.
-
-    Args:
-        config (`str` or `dict`):
-            The file, or what it holds.
-
-    Returns:
-        `str`: `"zero1"`, `"zero2"` or `"zero3"`.
-
-    Raises:
-        ValueError: There is no such file, or it says another stage.
-    """
+    """Return the [`Launch`] strategy of a DeepSpeed configuration, given as a file or its contents."""
     source = config if isinstance(config, str) else "DeepSpeed's configuration"
     return _zero_stage(HfDeepSpeedConfig(config).get_value("zero_optimization.stage"), source)
-
-
-def leave_other_processes() -> None:
-    """Forget what a launcher has set: one process makes the dry run and must not wait for others."""
-    for name in [*os.environ]:
-        if name in _LAUNCHERS_VARIABLES or name.startswith("ACCELERATE_USE_"):
-            del os.environ[name]
 
 
 def _zero_stage(stage: int | str | None, source: str) -> Strategy:
@@ -128,11 +143,16 @@ def _zero_stage(stage: int | str | None, source: str) -> Strategy:
     raise ValueError(f"`zero_stage` in {source} is {stage!r}. Set it to 1, 2 or 3.")
 
 
+def leave_other_processes() -> None:
+    """Remove a launcher's environment variables, so that this process does not wait for others."""
+    for name in [*os.environ]:
+        if name in _LAUNCHERS_VARIABLES or name.startswith("ACCELERATE_USE_"):
+            del os.environ[name]
+
+
 def planned_config(num_processes: int) -> type[TSPOConfig]:
     """
-    A [`TSPOConfig`] that believes in another number of processes than this one.
-
-    Its checks of batch sizes are those of the run, although one process makes them.
+    Make a [`TSPOConfig`] that checks batch sizes for `num_processes` processes, although only one runs.
 
     Args:
         num_processes (`int`):
@@ -146,7 +166,7 @@ def planned_config(num_processes: int) -> type[TSPOConfig]:
         world_size = property(lambda self: num_processes)
 
         def __post_init__(self) -> None:
-            deepspeed, self.deepspeed = self.deepspeed, None  # with it DeepSpeed would be started
+            deepspeed, self.deepspeed = self.deepspeed, None  # otherwise DeepSpeed would start
             super().__post_init__()
             self.deepspeed = deepspeed
 

@@ -1,4 +1,4 @@
-"""What a dry run found: facts by section, warnings and problems."""
+"""Findings of a dry run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ class Report:
         sections (`dict[str, list[str]]`, *optional*):
             Lines of each section, in the order in which they are printed.
         warnings (`list[str]`, *optional*):
-            What may be no obstacle, or none on the machine that will train.
+            Findings that may not matter on the machine that will train.
         problems (`list[str]`, *optional*):
-            What keeps the run from starting or from ending.
+            Findings that prevent the run from starting or ending.
     """
 
     sections: dict[str, list[str]] = field(default_factory=dict)
@@ -29,13 +29,12 @@ class Report:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Take whatever is raised inside as a problem of this section, so that the others are looked at as well."""
+        """Record an exception as a problem of this section, so that the checks after it still run."""
         try:
             yield
         except Exception as error:
-            message = str(error) or type(error).__name__
             self.add(name, "see the problems below")
-            self.problems.append(f"{name}: {message}")
+            self.problems.append(f"{name}: {str(error) or type(error).__name__}")
 
     @property
     def exit_code(self) -> int:

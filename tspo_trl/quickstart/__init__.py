@@ -1,8 +1,7 @@
-"""`tspo-trl quickstart`: train a small policy to search a closed world, from nothing, on a CPU.
+"""Trains a small policy from scratch on a CPU to search a closed world.
 
-[`run_quickstart`] goes through five stages, each kept in its own part of the output folder: a SearchWorld and its
-Lucene index, a policy warm-started on imperfect demonstrations, an evaluation, the training, and an evaluation again.
-A stage that is finished is not done again.
+[`~tspo_trl.quickstart.run.run_quickstart`] has five stages: a SearchWorld and its Lucene index, a policy warm-started
+on imperfect demonstrations, an evaluation, the training, and a second evaluation. A finished stage is not repeated.
 """
 
 from .settings import QuickstartSettings

@@ -1,4 +1,4 @@
-"""Evaluation of a policy on the held-out questions, with the trainer's own rollouts."""
+"""Evaluates a policy on the held-out questions with the trainer's rollouts."""
 
 from pathlib import Path
 from statistics import fmean
@@ -10,16 +10,16 @@ from ..trajectory import read_json_lines
 
 def evaluate(trainer: TSPOTrainer, stage: str) -> dict[str, float]:
     """
-    Exact match and retrieval on the evaluation questions, sampled as in training and greedily.
+    Evaluate the policy with rollouts sampled as in training, and greedily.
 
     Args:
         trainer ([`TSPOTrainer`]):
-            With an `eval_dataset`, and `num_generations_eval` sampled rollouts a question.
+            Trainer with an `eval_dataset`. It samples `num_generations_eval` rollouts per question.
         stage (`str`):
-            `"before"` or `"after"`: the trajectories go to `eval_before_step_*.jsonl` and so on.
+            `"before"` or `"after"`. The trajectories are written to `eval_before_step_*.jsonl` and so on.
 
     Returns:
-        `dict[str, float]`: `exact_match`, `retrieval_rate` (share of rollouts whose evidence holds a gold answer),
+        `dict[str, float]`: `exact_match`, `retrieval_rate` (share of rollouts with a gold answer in the evidence),
         `near_miss` and `greedy_exact_match`.
     """
     sampled = _rollouts(trainer, f"eval_{stage}", is_greedy=False)
@@ -33,7 +33,6 @@ def evaluate(trainer: TSPOTrainer, stage: str) -> dict[str, float]:
 
 
 def _rollouts(trainer: TSPOTrainer, prefix: str, *, is_greedy: bool) -> list[dict[str, Any]]:
-    """The records of an evaluation."""
     trainer.args.greedy_evaluation = is_greedy
     trainer.evaluate(metric_key_prefix=prefix)
     name = f"{prefix}_step_{trainer.state.global_step:06d}.jsonl"

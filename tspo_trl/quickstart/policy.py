@@ -1,8 +1,8 @@
-"""A small Qwen2 policy, made from scratch.
+"""Makes a small Qwen2 policy from scratch.
 
-Two layers are enough to look a name up and copy it: one brings each token its predecessor, the next finds what
-followed the same token before (an induction head). Finding the first of them by gradient descent takes most of a small
-model's training, so some heads begin as heads that look at the token before (ours).
+Two layers are enough to look up and copy a name: the first gives each token its predecessor, the second finds the
+token that followed an earlier occurrence (an induction head). Gradient descent would spend most of a small model's
+training on the first layer's heads, so some heads start out looking at the previous token.
 """
 
 import torch
@@ -19,9 +19,9 @@ def make_policy(tokenizer: PreTrainedTokenizerBase, *, max_length: int = 512, se
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Gives the size of the vocabulary and the ids of the special tokens.
+            Tokenizer. Its vocabulary size and special tokens go into the configuration.
         max_length (`int`, *optional*, defaults to `512`):
-            Longest sequence, in tokens.
+            Maximum length of a sequence in tokens.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the weights.
 
@@ -38,7 +38,7 @@ def make_policy(tokenizer: PreTrainedTokenizerBase, *, max_length: int = 512, se
         num_key_value_heads=_NUM_HEADS,
         max_position_embeddings=max_length,
         tie_word_embeddings=True,
-        # The default of 0.02 is for wide models: a narrow one spends hundreds of steps on growing its weights from it.
+        # The default of 0.02 suits wide models. A narrow model would need hundreds of steps to grow its weights.
         initializer_range=0.06,
         rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
         bos_token_id=None,
@@ -54,11 +54,11 @@ def make_policy(tokenizer: PreTrainedTokenizerBase, *, max_length: int = 512, se
 @torch.no_grad()
 def _look_at_previous_token(model: Qwen2ForCausalLM) -> None:
     """
-    Set the first layer's first heads to look one token back.
+    Make the first heads of the first layer look one token back.
 
-    With constant queries and keys the score of two tokens depends on their distance only, through the rotary
-    embedding: each pair of dimensions adds the cosine of its angle. The keys are turned so that all of them peak at a
-    distance of one.
+    With constant queries and keys, the score of two tokens depends only on their distance, through the rotary
+    embedding. Each pair of dimensions adds the cosine of its angle. The keys are rotated so that all cosines peak at a
+    distance of one token.
     """
     attention = model.model.layers[0].self_attn
     half = attention.head_dim // 2
@@ -67,6 +67,6 @@ def _look_at_previous_token(model: Qwen2ForCausalLM) -> None:
         rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
         attention.q_proj.bias[rows] = _SHARPNESS * torch.cat([torch.ones(half), torch.zeros(half)])
         attention.k_proj.bias[rows] = torch.cat([angles.cos(), angles.sin()]) * _SHARPNESS
-        # What a token is should matter little to these heads at first.
+        # At first, the tokens themselves should matter little to these heads.
         attention.q_proj.weight[rows] *= 0.1
         attention.k_proj.weight[rows] *= 0.1

@@ -1,4 +1,4 @@
-"""What a person sees while the quickstart trains: a progress bar with a live line."""
+"""Shows a progress bar with a line of metrics during the quickstart."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from transformers import ProgressCallback
 
 
 class LiveLine(ProgressCallback):
-    """The progress bar of transformers, with exact match, near misses and signal behind it instead of log entries."""
+    """Progress bar that shows exact match, near misses and signal instead of log entries."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Refresh the line."""
@@ -16,16 +16,7 @@ class LiveLine(ProgressCallback):
 
 
 def live_line(logs: dict[str, float]) -> str:
-    """
-    One line about a training step.
-
-    Args:
-        logs (`dict[str, float]`):
-            Metrics of [`TSPOTrainer`].
-
-    Returns:
-        `str`: such as `exact match .25, near misses .31, groups with signal .94`.
-    """
+    """Format [`TSPOTrainer`]'s metrics, such as `exact match 0.25, near misses 0.31, groups with signal 0.94`."""
     shares = {
         "exact match": logs["rewards/exact_match_reward/mean"],
         "near misses": logs["tspo/near_miss"],

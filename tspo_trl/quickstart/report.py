@@ -1,4 +1,4 @@
-"""What is left of a quickstart run: the report, the learning curve, and one trajectory before and after."""
+"""Results of a quickstart run: summary, learning curve, and one trajectory before and after training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,17 +18,7 @@ CURVES = {
 
 
 def plot_learning_curve(log_history: Sequence[dict[str, Any]], report: dict[str, Any], path: Path) -> None:
-    """
-    Draw the learning curve.
-
-    Args:
-        log_history (sequence of `dict`):
-            The trainer's log.
-        report (`dict`):
-            With `exact_match_before` and `exact_match_after`, the held-out exact match.
-        path (`Path`):
-            PNG file to write.
-    """
+    """Draw the trainer's log and the held-out exact match of the report as a PNG file."""
     from matplotlib.figure import Figure
 
     rows = [row for row in log_history if "tspo/near_miss" in row]
@@ -47,13 +37,13 @@ def plot_learning_curve(log_history: Sequence[dict[str, Any]], report: dict[str,
 
 def solved_pair(before: Path, after: Path) -> tuple[dict, dict] | None:
     """
-    A question that was answered wrongly before and rightly after, best a near miss that became a success.
+    Find a question that the policy answered wrongly before training and correctly after. Near misses come first.
 
     Args:
         before (`Path`):
             Trajectory file of the evaluation before training.
         after (`Path`):
-            The same after.
+            Trajectory file of the evaluation after training.
 
     Returns:
         `tuple[dict, dict]` or `None`: two trajectory records of one question.
@@ -65,17 +55,7 @@ def solved_pair(before: Path, after: Path) -> tuple[dict, dict] | None:
 
 
 def print_trajectory(console: Console, title: str, record: dict[str, Any]) -> None:
-    """
-    Print a trajectory turn by turn with its credit.
-
-    Args:
-        console (`rich.console.Console`):
-            Where to print.
-        title (`str`):
-            Heading.
-        record (`dict`):
-            A line of a trajectory file.
-    """
+    """Print a line of a trajectory file turn by turn with its credit."""
     console.print(Text(title, style="bold"))
     console.print(Text(f"  {record['question']}  (gold: {', '.join(record['golden_answers'])})"))
     for number, turn in enumerate(record["turns"]):
@@ -91,17 +71,7 @@ def print_trajectory(console: Console, title: str, record: dict[str, Any]) -> No
 
 
 def print_summary(console: Console, report: dict[str, Any], output: Path) -> None:
-    """
-    Print what training changed.
-
-    Args:
-        console (`rich.console.Console`):
-            Where to print.
-        report (`dict`):
-            The report.
-        output (`Path`):
-            The run's folder.
-    """
+    """Print the metrics before and after training."""
     console.print(
         f"{report['method'].upper()}, {report['steps']} steps, {report['num_test_questions']} held-out questions, "
         f"{report['seconds']:.0f} s"

@@ -1,4 +1,4 @@
-"""The stages of the quickstart."""
+"""Stages of the quickstart."""
 
 import time
 from dataclasses import asdict
@@ -22,7 +22,7 @@ from .report import plot_learning_curve, print_summary, print_trajectory, solved
 from .settings import QuickstartSettings
 from .warm_start import warm_start
 
-# A world of short names and passages needs no more than this.
+# Enough for a world of short names and passages.
 LIMITS: dict[str, Any] = {
     "max_turns": 4,
     "max_turn_length": 24,
@@ -34,7 +34,7 @@ LIMITS: dict[str, Any] = {
 
 def run_quickstart(output: Path, settings: QuickstartSettings, console: Console) -> dict[str, Any]:
     """
-    Run the quickstart, or go on with it where it was left.
+    Run the quickstart, or resume an interrupted run.
 
     Args:
         output (`Path`):
@@ -42,21 +42,21 @@ def run_quickstart(output: Path, settings: QuickstartSettings, console: Console)
         settings ([`QuickstartSettings`]):
             Settings of the run.
         console (`rich.console.Console`):
-            Where to report.
+            Console to print to.
 
     Returns:
-        `dict`: what stands in `report.json`.
+        `dict`: contents of `report.json`.
 
     Raises:
-        FileExistsError: The folder holds something else, or a run with other settings.
+        FileExistsError: The folder contains something else, or a run with other settings.
     """
     start = time.perf_counter()
-    # So small a model gains little from a second thread, and waits for it whenever the machine has other work.
+    # A second thread speeds up so small a model little, and delays it if the machine has other work.
     torch.set_num_threads(1)
     world = make_world(settings)
     claim_folder(output, asdict(settings), "quickstart run")
     if (output / "report.json").is_file():
-        console.print(f"{output} holds a finished run; choose another --output for a new one.")
+        console.print(f"{output} contains a finished run. Choose another --output for a new run.")
         report = read_json(output / "report.json")
         print_summary(console, report, output)
         return report
@@ -87,7 +87,7 @@ def run_quickstart(output: Path, settings: QuickstartSettings, console: Console)
 
 
 def make_world(settings: QuickstartSettings) -> SearchWorld:
-    """The world of a run."""
+    """Make the world of a run."""
     return SearchWorld(
         settings.seed,
         num_people=settings.num_people,
@@ -99,7 +99,7 @@ def make_world(settings: QuickstartSettings) -> SearchWorld:
 
 
 def make_retriever(world: SearchWorld, output: Path, console: Console) -> BM25Retriever:
-    """Write the world and its index, unless they are there, and open the index."""
+    """Write the world and its index if they are missing, and open the index."""
     if not (output / "index").exists():
         if not (output / "world" / "corpus.jsonl").exists():
             world.save(output / "world")
@@ -112,7 +112,7 @@ def make_retriever(world: SearchWorld, output: Path, console: Console) -> BM25Re
 def make_policy(
     world: SearchWorld, retriever: BM25Retriever, settings: QuickstartSettings, output: Path, console: Console
 ) -> Path:
-    """Warm-start a policy, unless there is one; returns its folder."""
+    """Warm-start a policy if there is none. Return its folder."""
     policy, unfinished = output / "policy", output / "policy.part"
     if not policy.exists():
         console.print(f"Warm start: {settings.warm_start_steps} supervised steps on imperfect demonstrations")
@@ -133,7 +133,7 @@ def make_policy(
 def make_trainer(
     world: SearchWorld, retriever: BM25Retriever, policy: Path, settings: QuickstartSettings, output: Path
 ) -> TSPOTrainer:
-    """The trainer that an own script would build, with small budgets."""
+    """Make the trainer, with small budgets."""
     off: dict[str, Any] = {"alpha": 0.0, "turn_level_groups": "never"}
     batch_size = settings.groups * settings.num_generations
     args = TSPOConfig(
@@ -170,7 +170,7 @@ def make_trainer(
 
 
 def evaluate_once(trainer: TSPOTrainer, path: Path, stage: str, console: Console) -> dict[str, float]:
-    """Evaluate, unless that has been done, and keep the result."""
+    """Evaluate the policy if `path` is missing, and write the result to `path`."""
     if not path.is_file():
         console.print(f"Evaluation {stage} training")
         write_json(path, evaluate(trainer, stage))
@@ -178,12 +178,12 @@ def evaluate_once(trainer: TSPOTrainer, path: Path, stage: str, console: Console
 
 
 def print_solved(console: Console, trajectories: Path, steps: int) -> None:
-    """Print a question that training solved, before and after."""
+    """Print the trajectories of a question that training solved."""
     pair = solved_pair(
         trajectories / "eval_before_step_000000.jsonl", trajectories / f"eval_after_step_{steps:06d}.jsonl"
     )
     if pair is None:
-        console.print("No question of the held-out ones was wrong before and right after.")
+        console.print("No held-out question was wrong before training and right after.")
         return
     for title, record in zip(("Before training", "After training"), pair, strict=True):
         print_trajectory(console, title, record)

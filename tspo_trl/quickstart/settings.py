@@ -1,6 +1,6 @@
-"""What a quickstart run is made of."""
+"""Settings of a quickstart run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Method = Literal["tspo", "grpo"]
@@ -9,43 +9,23 @@ Method = Literal["tspo", "grpo"]
 @dataclass(frozen=True)
 class QuickstartSettings:
     """
-    Settings of a quickstart run. All defaults are ours, chosen for two CPU cores.
-
-    Args:
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the world, of the policy and of all sampling.
-        method (`str`, *optional*, defaults to `"tspo"`):
-            `"tspo"`, or `"grpo"` for the baseline through the same code (`alpha=0`, `turn_level_groups="never"`).
-        steps (`int`, *optional*, defaults to `50`):
-            Training steps.
-        warm_start_steps (`int`, *optional*, defaults to `400`):
-            Supervised steps before.
-        groups (`int`, *optional*, defaults to `16`):
-            Questions per training step.
-        num_generations (`int`, *optional*, defaults to `8`):
-            Rollouts per question.
-        num_train_questions (`int`, *optional*, defaults to `2000`):
-            Questions to train on.
-        num_test_questions (`int`, *optional*, defaults to `240`):
-            Held-out questions that the policy is evaluated on.
-        num_people, num_places, num_works (`int`, *optional*):
-            Size of the world.
+    Settings of a quickstart run, which are also its command-line options. The defaults suit two CPU cores.
 
     Raises:
-        ValueError: A value is out of its range.
+        ValueError: A value is out of range.
     """
 
-    seed: int = 0
-    method: Method = "tspo"
-    steps: int = 50
-    warm_start_steps: int = 400
-    groups: int = 16
-    num_generations: int = 8
-    num_train_questions: int = 2000
-    num_test_questions: int = 240
-    num_people: int = 500
-    num_places: int = 200
-    num_works: int = 200
+    seed: int = field(default=0, metadata={"help": "seed of the world, the policy and all sampling"})
+    method: Method = field(default="tspo", metadata={"help": "training method; grpo is the baseline"})
+    steps: int = field(default=50, metadata={"help": "training steps"})
+    warm_start_steps: int = field(default=400, metadata={"help": "supervised steps before training"})
+    groups: int = field(default=16, metadata={"help": "questions per training step"})
+    num_generations: int = field(default=8, metadata={"help": "rollouts per question"})
+    num_train_questions: int = field(default=2000, metadata={"help": "questions to train on"})
+    num_test_questions: int = field(default=240, metadata={"help": "held-out questions"})
+    num_people: int = field(default=500, metadata={"help": "people in the world"})
+    num_places: int = field(default=200, metadata={"help": "places in the world"})
+    num_works: int = field(default=200, metadata={"help": "works in the world"})
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):

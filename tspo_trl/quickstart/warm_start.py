@@ -1,8 +1,8 @@
-"""Warm start: supervised training on demonstrations, so that there is something to reinforce (ours).
+"""Warm-starts a policy with supervised training on demonstrations.
 
-First the policy learns to search, to read and to copy, from right demonstrations. Then it learns bad habits: of the
-demonstrations of the second, shorter part most go wrong. What comes out can do each step of the right way and seldom
-takes them all: mostly wrong, with near misses in plenty, which is what TSPO is about.
+In the first part the policy learns from correct demonstrations to search, read and copy. In the second, shorter part
+it learns bad habits from demonstrations that are mostly wrong. The resulting policy can do each step of a correct
+rollout, but seldom does them all. Most of its rollouts are wrong, and many are near misses.
 """
 
 import random
@@ -22,7 +22,7 @@ from .policy import make_policy
 
 RIGHT = {"right": 1.0}
 BAD_HABITS = {"right": 0.02, "stops_early": 0.5, "misreads": 0.05, "searches_on": 0.35, "wanders": 0.08}
-"""Shares of the habits in the second part."""
+"""Share of each habit in the second part."""
 
 _BATCH_SIZE = 32
 
@@ -35,15 +35,15 @@ def warm_start(
 
     Args:
         world ([`SearchWorld`]):
-            The world.
+            World of the questions.
         retriever ([`~tspo_trl.search.Retriever`]):
-            Searches the world's corpus.
+            Search engine of the world's corpus.
         output (`Path`):
-            Folder to save the policy and its tokenizer in.
+            Folder for the policy and its tokenizer.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the weights and of the demonstrations.
         steps (`int`, *optional*, defaults to `400`):
-            Training steps of 32 demonstrations, three fifths of them right ones.
+            Training steps of 32 demonstrations. Three fifths of the steps use correct demonstrations.
         top_k (`int`, *optional*, defaults to `2`):
             Passages per search.
     """
@@ -85,25 +85,25 @@ def imitate(
     max_turns: int = 4,
 ) -> None:
     """
-    Train a policy, in place, to go about training questions with certain habits.
+    Train a policy in place on demonstrations with certain habits.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            The policy.
+            Policy to train.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            From [`~tspo_trl.data.searchworld_tokenizer`].
+            Tokenizer of [`~tspo_trl.data.searchworld_tokenizer`].
         world ([`SearchWorld`]):
-            The world.
+            World of the questions.
         retriever ([`~tspo_trl.search.Retriever`]):
-            Searches the world's corpus.
+            Search engine of the world's corpus.
         habits (`Mapping[str, float]`):
-            Share of each of [`~tspo_trl.data.demonstrations.HABITS`].
+            Share of each habit, see [`~tspo_trl.data.demonstrations.HABITS`].
         generator (`random.Random`):
-            Chooses questions, habits and names.
+            Source of random choices of questions, habits and names.
         steps (`int`):
             Training steps of 32 demonstrations.
         learning_rate (`float`):
-            Learning rate at its highest.
+            Maximum learning rate.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the training.
         top_k (`int`, *optional*, defaults to `2`):

@@ -1,6 +1,6 @@
-"""The trajectory viewer: a report of trajectory files as one HTML file, as a local page, and in the console."""
+"""Shows trajectory files as one HTML file, as a local page and in the console."""
 
-from .groups import ViewOptions
+from ..analysis.options import ViewOptions
 from .page import write_report
 from .report import make_report
 

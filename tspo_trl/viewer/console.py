@@ -1,7 +1,7 @@
-"""The report in the console: the overview, the groups, and a group turn by turn.
+"""Prints a report of [`~tspo_trl.viewer.make_report`]: the overview, the groups, and a group turn by turn.
 
-Texts of trajectories are printed as they are, and never obeyed: Rich reads no markup in them, and characters that
-control a terminal or the direction of writing are shown as escapes.
+Texts of trajectories are printed literally. Rich reads no markup in them, and characters that control a terminal or
+the direction of writing are shown as escapes.
 """
 
 import re
@@ -14,57 +14,34 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..analysis.statistics import KINDS
+from ..analysis.report import number, percent
+from ..analysis.statistics import KIND_LABELS, KINDS
+from .report import LABELS
 
-MOST_STEPS = 20  # in the overview; of more, some that are spread evenly
+MAX_STEPS = 20  # in the overview; of more steps, 20 are shown, spread evenly
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _KIND_STYLES = dict(zip(KINDS, ("red", "yellow", "green", "cyan"), strict=True))
 _GOLD = "bold black on yellow"
-_END_REASONS = {
-    "answered": "It gave an answer",
-    "max_turns": "It searched in its last turn, where nothing is searched any more",
-    "max_length": "It ran out of tokens",
-    "no_action": "Its last turn held neither a search nor an answer",
-    "search_failed": "A search failed: the rollout is in no baseline and in no loss",
-    "generated": "It was generated without search",
-    "unknown": "The file does not tell why it ended",
-}
 
 
 def print_overview(console: Console, report: dict[str, Any]) -> None:
-    """
-    Print what happened over the steps: outcomes, kinds of trajectory and signal.
-
-    Args:
-        console (`rich.console.Console`):
-            Where to print.
-        report (`dict`):
-            What [`~tspo_trl.viewer.make_report`] returned.
-    """
+    """Print outcomes, kinds of trajectory and signal by step."""
     steps = report["steps"]
     console.print(Text(f"{report['n']:,} trajectories in {sum(entry['groups'] for entry in steps):,} groups"))
     shown = _spread(steps)
     table = Table(box=box.SIMPLE, caption=f"{len(shown)} of {len(steps):,} steps" if len(shown) < len(steps) else None)
     table.add_column("step", no_wrap=True)
-    for name in ("rollouts", "outcome", *(kind.replace("_", " ") for kind in KINDS), "with signal", "to GRPO"):
+    for name in ("rollouts", "outcome", *KIND_LABELS.values(), "with signal", "to GRPO"):
         table.add_column(name, justify="right")
     for entry in shown:
-        shares = [_percent(entry[name]) for name in (*KINDS, "with_signal", "with_signal_grpo")]
-        table.add_row(_step_name(entry), f"{entry['n']:,}", _number(entry["outcome"]), *shares)
+        shares = [percent(entry[name]) for name in (*KINDS, "with_signal", "with_signal_grpo")]
+        table.add_row(_step_name(entry), f"{entry['n']:,}", number(entry["outcome"]), *shares)
     console.print(table)
 
 
 def print_groups(console: Console, report: dict[str, Any]) -> None:
-    """
-    Print a table of the groups, with the numbers by which [`print_group`] knows them.
-
-    Args:
-        console (`rich.console.Console`):
-            Where to print.
-        report (`dict`):
-            What [`~tspo_trl.viewer.make_report`] returned.
-    """
+    """Print a table of the groups with their numbers for [`print_group`]."""
     if report["kept"] < report["n"]:
         console.print(Text(f"Groups of {report['kept']:,} of the trajectories, spread evenly:"))
     table = Table(box=box.SIMPLE)
@@ -73,57 +50,43 @@ def print_groups(console: Console, report: dict[str, Any]) -> None:
     table.add_column("question", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("rollouts")
     table.add_column("signal")
-    for number, group in enumerate(report["groups"]):
+    for place, group in enumerate(report["groups"]):
         signal = "yes" if group["has_signal"] else "no"
-        table.add_row(str(number), _step_name(group), _line(group["question"]), _kind_counts(group), signal)
+        table.add_row(str(place), _step_name(group), _line(group["question"]), _kind_counts(group), signal)
     console.print(table)
 
 
-def print_group(console: Console, report: dict[str, Any], number: int) -> None:
-    """
-    Print the rollouts of a group turn by turn, with their credit.
-
-    Args:
-        console (`rich.console.Console`):
-            Where to print.
-        report (`dict`):
-            What [`~tspo_trl.viewer.make_report`] returned.
-        number (`int`):
-            Number of the group, from 0, see [`print_groups`].
-
-    Raises:
-        ValueError: There is no such group.
-    """
+def print_group(console: Console, report: dict[str, Any], place: int) -> None:
+    """Print the rollouts of the group number `place` turn by turn. Raise `ValueError` if there is no such group."""
     groups = report["groups"]
-    if not 0 <= number < len(groups):
+    if not 0 <= place < len(groups):
         raise ValueError(
-            f"group must be between 0 and {len(groups) - 1}, got {number}. Without it, all groups are listed."
+            f"group must be between 0 and {len(groups) - 1}, got {place}. Leave it out to list all groups."
         )
-    group = groups[number]
+    group = groups[place]
     console.print(_line(group["question"] or "(no question)", "bold"))
     console.print(Text("Gold: ").append(_line(" / ".join(group["golden_answers"]), "bold")))
     console.print(_step_name(group))
     if not group["has_recorded_credit"]:
-        note = "The file records no advantages: rewards and advantages are those of TSPO's defaults."
-        console.print(Text(note, style="dim"))
-    for place, rollout in enumerate(group["rollouts"], start=1):
-        _print_rollout(console, rollout, place, report["evidences"])
+        console.print(Text(LABELS["computed_credit"], style="dim"))
+    for i, rollout in enumerate(group["rollouts"], start=1):
+        _print_rollout(console, rollout, i, report["evidences"])
 
 
-def _print_rollout(console: Console, rollout: dict[str, Any], place: int, evidences: Sequence[Any]) -> None:
-    console.print(Text(f"\nRollout {place}: ", style="bold").append(_kind_name(rollout["kind"])))
-    for number, turn in enumerate(rollout["turns"]):
-        _print_turn(console, turn, number, number == rollout["first_occurrence"], evidences)
+def _print_rollout(console: Console, rollout: dict[str, Any], i: int, evidences: Sequence[Any]) -> None:
+    console.print(Text(f"\nRollout {i}: ", style="bold").append(_kind_name(rollout["kind"])))
+    for k, turn in enumerate(rollout["turns"]):
+        _print_turn(console, turn, k, k == rollout["first_occurrence"], evidences)
     reason = rollout["end_reason"]
-    ending = _line(f"{_END_REASONS.get(reason, 'It ended')} ({reason}). Answer:").append(" ")
+    ending = _line(f"{LABELS['end_reasons'].get(reason, 'It ended')} ({reason}). Answer:").append(" ")
     ending.append(_line("none" if rollout["prediction"] is None else rollout["prediction"], "bold"))
-    console.print(_indented(ending.append(f". Outcome: {_number(rollout['outcome'])}."), 2))
+    console.print(_indented(ending.append(f". Outcome: {number(rollout['outcome'])}."), 2))
 
 
-def _print_turn(console: Console, turn: dict[str, Any], number: int, is_hit: bool, evidences: Sequence[Any]) -> None:
-    heading = Text(f"Turn {number} ", style="bold")
+def _print_turn(console: Console, turn: dict[str, Any], k: int, is_hit: bool, evidences: Sequence[Any]) -> None:
+    heading = Text(f"Turn {k} ", style="bold")
     heading.append(_line(turn["action"] or "no action", "not bold"))
-    heading.append(f"  reward {_number(turn['reward'])}  advantage ", style="not bold")
+    heading.append(f"  reward {number(turn['reward'])}  advantage ", style="not bold")
     heading.append(_signed(turn["advantage"]), style=_advantage_style(turn["advantage"]))
     console.print(_indented(heading.append("  first occurrence" if is_hit else "", style="bold yellow"), 2))
     console.print(_indented(_block(turn["text"].strip() or "(nothing)"), 4))
@@ -136,7 +99,7 @@ def _print_turn(console: Console, turn: dict[str, Any], number: int, is_hit: boo
 
 
 def _evidence(passages: Sequence[dict[str, Any]]) -> Text:
-    """An evidence with the gold answers in it marked: every second piece is one."""
+    """Join the pieces of an evidence and mark the gold answers, which are every second piece."""
     text = Text()
     for passage in passages:
         for pieces, style in ((passage["heading"], "italic"), (passage["text"], "")):
@@ -147,12 +110,12 @@ def _evidence(passages: Sequence[dict[str, Any]]) -> Text:
 
 
 def _line(text: str, style: str = "") -> Text:
-    """A text in one line."""
+    """Return a text as one line."""
     return _block(" ".join(text.split()), style)
 
 
 def _block(text: str, style: str = "") -> Text:
-    """A text with its lines, in which nothing controls the terminal."""
+    """Return a text with escapes for the characters that control a terminal."""
     return Text(_CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text), style=style)
 
 
@@ -161,10 +124,10 @@ def _indented(text: Text, width: int) -> Padding:
 
 
 def _spread(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most [`MOST_STEPS`], the first and the last among them."""
-    if len(steps) <= MOST_STEPS:
+    """Choose at most `MAX_STEPS` steps, with the first and the last."""
+    if len(steps) <= MAX_STEPS:
         return list(steps)
-    return [steps[i * (len(steps) - 1) // (MOST_STEPS - 1)] for i in range(MOST_STEPS)]
+    return [steps[i * (len(steps) - 1) // (MAX_STEPS - 1)] for i in range(MAX_STEPS)]
 
 
 def _step_name(entry: dict[str, Any]) -> Text:
@@ -172,7 +135,6 @@ def _step_name(entry: dict[str, Any]) -> Text:
 
 
 def _kind_counts(group: dict[str, Any]) -> Text:
-    """How many rollouts of a group are of each kind."""
     kinds = [rollout["kind"] for rollout in group["rollouts"]]
     counts = [Text(f"{kinds.count(kind)} ").append(_kind_name(kind)) for kind in (*KINDS, None) if kind in kinds]
     return Text(", ").join(counts)
@@ -181,7 +143,7 @@ def _kind_counts(group: dict[str, Any]) -> Text:
 def _kind_name(kind: str | None) -> Text:
     if kind is None:
         return Text("unscorable", style="dim")
-    return Text(kind.replace("_", " "), style=_KIND_STYLES[kind])
+    return Text(KIND_LABELS[kind], style=_KIND_STYLES[kind])
 
 
 def _advantage_style(advantage: float | None) -> str:
@@ -190,13 +152,5 @@ def _advantage_style(advantage: float | None) -> str:
     return "bold green" if advantage > 0 else "bold red"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
 def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

@@ -1,31 +1,31 @@
-"""Evidence as a reader takes it in: passage by passage, each text in pieces of which every second is a gold answer."""
+"""Splits evidence into passages, and their texts into pieces of which every second one is a gold answer."""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from .groups import ViewOptions
+from ..analysis.options import ViewOptions
 from .highlights import answer_spans, cut
 
-# What stands before a passage's text in `protocol.passages_text`. The title is most often in quotation marks.
+# The heading of a passage in `protocols.passages.passages_text`. Most titles are in quotation marks.
 _HEADING = re.compile(r'^Doc \d+\(Title: (?:".*?"|.*?)\) ?', re.MULTILINE)
 
 
 def passages(evidence: str, golden_answers: Sequence[str], options: ViewOptions) -> list[dict[str, Any]]:
     """
-    Take an evidence apart.
+    Split evidence into passages.
 
     Args:
         evidence (`str`):
-            What a search returned, as the policy read it.
+            Result of a search, as the policy read it.
         golden_answers (sequence of `str`):
-            Accepted answers.
-        options ([`~tspo_trl.viewer.groups.ViewOptions`]):
-            How they are looked for.
+            Gold answers.
+        options ([`~tspo_trl.viewer.ViewOptions`]):
+            Says how gold answers match.
 
     Returns:
-        `list[dict]`: for each passage its `heading` and its `text`, in pieces ([`~tspo_trl.viewer.highlights.cut`]);
-        headings are empty where the text is in another form. All pieces joined are `evidence`.
+        `list[dict]`: `heading` and `text` of each passage, in pieces ([`~tspo_trl.viewer.highlights.cut`]). Text of
+        another form has an empty heading. All pieces joined are `evidence`.
     """
     spans = answer_spans(
         evidence, golden_answers, match=options.match, match_boolean_answers=options.match_boolean_answers

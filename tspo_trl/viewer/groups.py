@@ -1,12 +1,11 @@
-"""Trajectory files as groups of credited rollouts: what the report and the console view show.
+"""Reads trajectory files as groups of credited rollouts.
 
-Rewards and advantages are those that the file records. Where it records none (evaluations of a finished model, files
-from elsewhere), they are what TSPO's defaults would have given, and the group says so.
+Rewards and advantages come from the file. If it records none (evaluations of a finished model, files from elsewhere),
+they are computed with TSPO's defaults.
 """
 
 import math
 import os
-import re
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -14,38 +13,11 @@ from pathlib import Path
 
 import torch
 
-from ..analysis.reading import Record, read_trajectories
+from ..analysis.options import ViewOptions
+from ..analysis.reading import Record, read_trajectories, series_name
 from ..analysis.rollouts import Rollout, summarize
-from ..answers import Match
 from ..credit import group_advantages, names_of_kinds, turn_rewards
 from ..credit.advantages import SIGNAL
-
-
-@dataclass(frozen=True)
-class ViewOptions:
-    """
-    What counts as correct and as evidence where a file does not say.
-
-    Args:
-        success_threshold (`float`, *optional*, defaults to `1.0`):
-            Least outcome of a correct rollout.
-        match (`str`, *optional*, defaults to `"token"`):
-            How a gold answer is looked for in the evidence: `"token"` or `"substring"`, see
-            [`~tspo_trl.answers.contains_answer`].
-        match_boolean_answers (`bool`, *optional*, defaults to `False`):
-            Whether gold answers that are only *yes*, *no* or *noanswer* may match.
-
-    Raises:
-        ValueError: `success_threshold` is NaN.
-    """
-
-    success_threshold: float = 1.0
-    match: Match = "token"
-    match_boolean_answers: bool = False
-
-    def __post_init__(self) -> None:
-        if math.isnan(self.success_threshold):
-            raise ValueError("success_threshold must be a number, got nan.")
 
 
 @dataclass(frozen=True)
@@ -55,43 +27,39 @@ class CreditedRollout:
 
     Args:
         record ([`~tspo_trl.analysis.reading.Record`]):
-            The line of the file.
+            Line of the file.
         summary ([`~tspo_trl.analysis.rollouts.Rollout`]):
             The rollout in numbers.
+        first_hit (`int`):
+            Turn of the first occurrence as the file records it, or else as found. -1 for never.
         kind (`str`, *optional*):
-            Which of the four kinds of trajectory it is, see [`~tspo_trl.credit.trajectory_kinds`]; `None` where
-            it is unscorable.
+            Kind of trajectory, see [`~tspo_trl.credit.trajectory_kinds`], or `None` if the rollout is unscorable.
         rewards (`tuple[float | None, ...]`):
-            Reward of each turn, `None` where the rollout is unscorable.
+            Reward of each turn, or `None` if the rollout is unscorable.
         advantages (`tuple[float | None, ...]`):
-            Advantage of each turn, `None` where there is no group to compare it with.
+            Advantage of each turn, or `None` if there is no group to compare with.
     """
 
     record: Record
     summary: Rollout
+    first_hit: int
     kind: str | None
     rewards: tuple[float | None, ...]
     advantages: tuple[float | None, ...]
-
-    @property
-    def first_hit(self) -> int:
-        """Turn of the first occurrence, -1 for never: as recorded, else as found."""
-        return self.summary.first_hit if self.record.first_occurrence is None else self.record.first_occurrence
 
 
 @dataclass(frozen=True)
 class Group:
     """
-    The rollouts of one question.
+    Rollouts of one question.
 
     Args:
         series (`str`):
-            What the file is of: `"training"`, or the name of an evaluation or a file; with several folders, theirs
-            before it.
+            Name of the file's series, see [`series_names`].
         rollouts (`tuple[CreditedRollout, ...]`):
-            At least one.
+            One or more rollouts.
         has_recorded_credit (`bool`):
-            Whether rewards and advantages are the file's own.
+            Whether rewards and advantages come from the file.
     """
 
     series: str
@@ -100,12 +68,12 @@ class Group:
 
     @property
     def question(self) -> str:
-        """The question, empty where the file has none."""
+        """The question, empty if the file has none."""
         return self.rollouts[0].record.question or ""
 
     @property
     def golden_answers(self) -> list[str]:
-        """Accepted answers."""
+        """Gold answers."""
         return self.rollouts[0].record.golden_answers
 
     @property
@@ -115,12 +83,12 @@ class Group:
 
     @property
     def has_signal(self) -> bool:
-        """Whether any turn has an advantage that moves the policy."""
+        """Whether any turn has an advantage other than 0."""
         return any(abs(advantage or 0.0) > SIGNAL for one in self.rollouts for advantage in one.advantages)
 
     @property
     def is_all_wrong(self) -> bool:
-        """Whether there are scorable rollouts in it, and none is correct."""
+        """Whether the group has scorable rollouts and all of them are wrong."""
         kinds = {one.kind for one in self.rollouts} - {None}
         return bool(kinds) and kinds <= {"complete_failure", "near_miss"}
 
@@ -131,17 +99,17 @@ def load_groups(path: Path, series: str, options: ViewOptions) -> list[Group]:
 
     Args:
         path (`Path`):
-            The file.
+            Trajectory file.
         series (`str`):
-            What it is of, see [`series_names`].
-        options ([`ViewOptions`]):
-            What counts as correct and as evidence.
+            Name of its series, see [`series_names`].
+        options ([`~tspo_trl.viewer.ViewOptions`]):
+            Definitions of correct rollouts and of evidence.
 
     Returns:
-        `list[Group]`: in the file's order; a rollout of which nothing tells the group is one of its own.
+        `list[Group]`: in the file's order. A rollout without a known group is a group of one.
 
     Raises:
-        ValueError: The file is empty, or a line is no trajectory.
+        ValueError: The file is empty, or a line is not a trajectory.
     """
     groups = defaultdict[Hashable, list[Record]](list)
     for number, record in enumerate(read_trajectories(path)):
@@ -152,17 +120,17 @@ def load_groups(path: Path, series: str, options: ViewOptions) -> list[Group]:
 
 def series_names(files: Sequence[Path]) -> list[str]:
     """
-    Name what each file is of, as a run names its files.
+    Name the series of each file: a run's training, one of its evaluations, or another file.
 
     Args:
         files (sequence of `Path`):
             Trajectory files.
 
     Returns:
-        `list[str]`: `"training"` for `step_000010.jsonl`, `"eval"` for `eval_step_000010.jsonl`, else the file's name;
-        before it, where the files are of several runs, the part of their paths by which these differ.
+        `list[str]`: `"training"` for `step_000010.jsonl`, `"eval"` for `eval_step_000010.jsonl`, or else the file's
+        name. If the files are in several folders, each name starts with the part of the path that differs.
     """
-    stems = [re.sub(r"_?step_\d+$", "", path.stem) or "training" for path in files]
+    stems = [series_name(path) or "training" for path in files]
     folders = [path.resolve().parent for path in files]
     if len(set(folders)) == 1:
         return stems
@@ -173,16 +141,7 @@ def series_names(files: Sequence[Path]) -> list[str]:
 
 
 def _credited(records: Sequence[Record], number: int, series: str, options: ViewOptions) -> Group:
-    summaries = [
-        summarize(
-            record,
-            number,
-            success_threshold=options.success_threshold,
-            match=options.match,
-            match_boolean_answers=options.match_boolean_answers,
-        )
-        for record in records
-    ]
+    summaries = [summarize(record, number, options) for record in records]
     outcomes = torch.tensor([one.outcome for one in summaries], dtype=torch.float64)
     hits = [
         one.first_hit if record.first_occurrence is None else record.first_occurrence
@@ -196,8 +155,10 @@ def _credited(records: Sequence[Record], number: int, series: str, options: View
     else:
         credit = _credit(outcomes, hits, [len(one) for one in turns], options.success_threshold)
     rollouts = [
-        CreditedRollout(record, summary, kind, tuple(rewards), tuple(advantages))
-        for record, summary, kind, (rewards, advantages) in zip(records, summaries, kinds, credit, strict=True)
+        CreditedRollout(record, summary, hit, kind, tuple(rewards), tuple(advantages))
+        for record, summary, hit, kind, (rewards, advantages) in zip(
+            records, summaries, hits, kinds, credit, strict=True
+        )
     ]
     return Group(series, tuple(rollouts), has_recorded_credit)
 
@@ -205,7 +166,7 @@ def _credited(records: Sequence[Record], number: int, series: str, options: View
 def _credit(
     outcomes: torch.Tensor, hits: Sequence[int], num_turns: Sequence[int], success_threshold: float
 ) -> list[tuple[list[float | None], list[float | None]]]:
-    """Rewards and advantages of every rollout's turns with TSPO's defaults."""
+    """Compute the rewards and advantages of each rollout's turns with TSPO's defaults."""
     advantages = group_advantages(
         outcomes,
         torch.tensor(num_turns),
@@ -215,10 +176,7 @@ def _credit(
         success_threshold=success_threshold,
     ).tolist()
     return [
-        (
-            _rewards(outcome, turns, hit, success_threshold),
-            advantage[:turns] if len(hits) > 1 else [None] * turns,
-        )
+        (_rewards(outcome, turns, hit, success_threshold), advantage[:turns] if len(hits) > 1 else [None] * turns)
         for outcome, turns, hit, advantage in zip(outcomes.tolist(), num_turns, hits, advantages, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""Where in a text a gold answer stands: what `answers.contains_answer` matched, in the text's own words."""
+"""Locates gold answers in a text: the words that `answers.contains_answer` matched."""
 
 import re
 from bisect import bisect_right
@@ -9,30 +9,30 @@ from ..answers import BOOLEAN_ANSWERS, Match, contains_answer, normalize_answer
 
 _WORD = re.compile(r"\S+")
 Span = tuple[int, int]
-Token = tuple[str, int, int]  # normalized, and where its word begins and ends in the text
+Token = tuple[str, int, int]  # the normalized token, and the start and end of its word in the text
 
 
 def answer_spans(
     text: str, golden_answers: Sequence[str], *, match: Match = "token", match_boolean_answers: bool = False
 ) -> list[Span]:
     """
-    Find where gold answers stand in a text.
+    Find the spans of gold answers in a text.
 
-    There are any just where [`~tspo_trl.answers.contains_answer`] finds one. A span is of whole words, with the
-    punctuation at them, also where `match` is `"substring"` (ours).
+    There is a span if and only if [`~tspo_trl.answers.contains_answer`] is true. Spans cover whole words with their
+    punctuation, also if `match` is `"substring"`.
 
     Args:
         text (`str`):
-            Text to look in.
+            Text to search.
         golden_answers (`Sequence[str]`):
-            Accepted answers.
+            Gold answers.
         match (`str`, *optional*, defaults to `"token"`):
             `"token"` or `"substring"`, see [`~tspo_trl.answers.contains_answer`].
         match_boolean_answers (`bool`, *optional*, defaults to `False`):
-            Whether gold answers that are only *yes*, *no* or *noanswer* may match.
+            If `True`, gold answers that are only *yes*, *no* or *noanswer* can match.
 
     Returns:
-        `list[tuple[int, int]]`: half-open spans of characters, in order, none within another.
+        `list[tuple[int, int]]`: half-open spans of characters, in order and without overlaps.
 
     Example:
 
@@ -42,7 +42,7 @@ def answer_spans(
     ```
     """
     if not contains_answer(text, golden_answers, match=match, match_boolean_answers=match_boolean_answers):
-        return []  # most evidence; word by word takes ten times as long
+        return []  # most evidence; the search by words takes ten times as long
     excluded = {""} if match_boolean_answers else {""} | BOOLEAN_ANSWERS
     golds = {normalize_answer(gold) for gold in golden_answers} - excluded
     tokens = list(_tokens(text))
@@ -51,18 +51,18 @@ def answer_spans(
 
 def cut(text: str, spans: Sequence[Span], start: int, end: int) -> list[str]:
     """
-    Cut a part of a text where spans begin and end.
+    Cut a part of a text at the borders of spans.
 
     Args:
         text (`str`):
-            The text.
+            The whole text.
         spans (sequence of `tuple[int, int]`):
             Half-open spans of the whole text, in order.
         start, end (`int`):
-            The part to cut; a span that is not all in it counts as far as it is.
+            The part to cut. Spans are clipped to it.
 
     Returns:
-        `list[str]`: pieces that joined are the part; the second, the fourth and so on are those in spans.
+        `list[str]`: pieces of the part. The second, fourth and so on are in spans.
     """
     pieces, done = [], start
     for first, last in spans:
@@ -74,15 +74,15 @@ def cut(text: str, spans: Sequence[Span], start: int, end: int) -> list[str]:
 
 
 def _tokens(text: str) -> Iterator[Token]:
-    """The tokens that the text normalizes to; a word may be none (an article) or several."""
+    """Yield the normalized tokens of a text. A word can give no token (an article) or several."""
     for word in _WORD.finditer(text):
         for token in normalize_answer(word.group()).split():
             yield token, word.start(), word.end()
 
 
 def _occurrences(tokens: Sequence[Token], gold: str, match: Match) -> Iterator[Span]:
-    """Spans of the text in which a normalized gold answer occurs."""
-    # Every token with a space before it, so that a token of the gold answer begins where one of the text does.
+    """Yield the spans of a normalized gold answer."""
+    # A space before every token makes a token of the gold answer start at a token of the text.
     normalized = "".join(f" {token}" for token, _, _ in tokens) + " "
     starts = list(accumulate((len(token) + 1 for token, _, _ in tokens), initial=1))
     sought = f" {gold} " if match == "token" else gold
@@ -95,7 +95,7 @@ def _occurrences(tokens: Sequence[Token], gold: str, match: Match) -> Iterator[S
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:
-    """The spans in order, those that overlap as one."""
+    """Sort the spans and merge those that overlap."""
     merged: list[Span] = []
     for start, end in sorted(spans):
         if merged and start < merged[-1][1]:

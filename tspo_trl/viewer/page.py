@@ -1,7 +1,7 @@
-"""The report as one HTML file: no network, nothing beside it, and no text of a trajectory that is read as HTML.
+"""Writes the report as one HTML file that needs no network and no other file.
 
-The trajectories stand in the file as JSON in which no `<` occurs, the scripts put them on the page as text, and the
-page's content security policy lets nothing run or load but the file's own script and style.
+Text of a trajectory is never read as HTML: the file contains trajectories as JSON without `<`, and its scripts put
+them on the page as text. The content security policy allows only the file's own script and style.
 """
 
 import base64
@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from .groups import ViewOptions
+from ..analysis.options import ViewOptions
 from .report import LIMIT, make_report
 
 MARK = '<meta name="generator" content="tspo-trl view">'
@@ -32,27 +32,27 @@ def write_report(
     limit: int = LIMIT,
 ) -> Path:
     """
-    Write the trajectories of a run or of files as a report that a browser opens.
+    Write a report of trajectories as an HTML file.
 
     Args:
         paths (`str`, `os.PathLike` or sequence of them):
             Trajectory files, or folders of them: a run's `trajectories/`, or the folder of the run.
         output (`str` or `os.PathLike`):
-            HTML file to write. A report that is there is replaced, any other file is not.
+            HTML file to write. An existing report is replaced, any other file is not.
         options ([`ViewOptions`], *optional*):
-            What counts as correct and as evidence where the files do not say.
+            Definitions of correct rollouts and of evidence, for files that record neither.
         title (`str`, *optional*):
             Title of the report. Defaults to the names of the runs or files.
         limit (`int`, *optional*, defaults to 10,000):
-            About how many trajectories to keep, see [`~tspo_trl.viewer.make_report`].
+            Approximate number of trajectories to keep, see [`~tspo_trl.viewer.make_report`].
 
     Returns:
         `Path`: the file.
 
     Raises:
-        FileNotFoundError: A path does not exist, or a folder holds no trajectory file.
-        FileExistsError: `output` is there and is no report.
-        ValueError: A file is empty, a line is no trajectory, or `limit` is below 1.
+        FileNotFoundError: A path does not exist, or a folder has no trajectory file.
+        FileExistsError: `output` exists and is not a report.
+        ValueError: A file is empty, a line is not a trajectory, or `limit` is below 1.
 
     Example:
 
@@ -73,13 +73,13 @@ def write_report(
 
 
 def check_output(path: Path) -> None:
-    """Raise `FileExistsError` where a file is there that no report may replace."""
+    """Raise `FileExistsError` if `path` exists and is not a report."""
     if path.is_dir() or (path.exists() and not _is_report(path)):
-        raise FileExistsError(f"{path} exists and is no report of trajectories. Choose another --output.")
+        raise FileExistsError(f"{path} exists and is not a report of trajectories. Choose another --output.")
 
 
 def default_title(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> str:
-    """The names of the runs or files: of each path the last part that is not just `trajectories` or `training`."""
+    """Return the names of the runs or files: the last part of each path except `trajectories` and `training`."""
     names = [_name(Path(path).resolve()) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     return ", ".join(dict.fromkeys(names))
 
@@ -94,18 +94,7 @@ def _is_report(path: Path) -> bool:
 
 
 def render_page(report: dict[str, Any], title: str) -> str:
-    """
-    Write a report as a page.
-
-    Args:
-        report (`dict`):
-            What [`~tspo_trl.viewer.report.make_report`] returned.
-        title (`str`):
-            Its title.
-
-    Returns:
-        `str`: the HTML.
-    """
+    """Return a report of [`~tspo_trl.viewer.make_report`] as HTML."""
     style = _static("report.css")
     script = f"(() => {{\n{_READ_REPORT}\n{''.join(map(_static, _SCRIPTS))}}})();"
     return Template(_static("report.html")).substitute(
@@ -114,7 +103,7 @@ def render_page(report: dict[str, Any], title: str) -> str:
         style_hash=_hash(style),
         script=script,
         script_hash=_hash(script),
-        # ASCII only, so that no lone surrogate of a broken file and no character of another encoding can spoil it.
+        # ASCII, because a lone surrogate of a broken file cannot be encoded.
         report=json.dumps(report, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     )
 
@@ -124,5 +113,5 @@ def _static(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What the content security policy knows a text by."""
+    """Return the hash of a text in the form of a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,7 +1,7 @@
-"""The report: what trajectory files hold, as one JSON value that the web page and the console view show.
+"""Makes the report: one JSON value that the web page and the console show.
 
-The overview counts every trajectory. The groups themselves are kept of as many files as a limit allows, so that a run
-of any length ends in a report that a browser opens.
+The overview counts every trajectory. The groups are limited in number, so that a browser can open the report of a run
+of any length.
 """
 
 import math
@@ -9,16 +9,29 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+from ..analysis.options import ViewOptions
 from ..analysis.reading import trajectory_files
-from ..analysis.signal import learning_signal, share
-from ..analysis.statistics import KINDS
+from ..analysis.signal import learning_signal, mean, share
+from ..analysis.statistics import KIND_LABELS, KINDS
 from .evidence import passages
-from .groups import CreditedRollout, Group, ViewOptions, load_groups, series_names
+from .groups import CreditedRollout, Group, load_groups, series_names
 
 LIMIT = 10_000
+LABELS: dict[str, Any] = {
+    "kinds": KIND_LABELS,
+    "end_reasons": {
+        "answered": "It gave an answer",
+        "max_turns": "It searched in its last turn, in which nothing is searched",
+        "max_length": "It ran out of tokens",
+        "no_action": "Its last turn had neither a search nor an answer",
+        "search_failed": "A search failed: the rollout counts in no baseline and in no loss",
+        "generated": "It was generated without search",
+        "unknown": "The file does not say why it ended",
+    },
+    "computed_credit": "The file records no advantages. Rewards and advantages are those of TSPO's defaults.",
+}
 
 
 def make_report(
@@ -33,31 +46,32 @@ def make_report(
     Args:
         paths (`str`, `os.PathLike` or sequence of them):
             Trajectory files, or folders of them, see [`~tspo_trl.analysis.reading.trajectory_files`].
-        options ([`~tspo_trl.viewer.groups.ViewOptions`], *optional*):
-            What counts as correct and as evidence.
+        options ([`~tspo_trl.viewer.ViewOptions`], *optional*):
+            Definitions of correct rollouts and of evidence, for files that record neither.
         limit (`int`, *optional*, defaults to 10,000):
-            About how many trajectories to keep. Where there are more, only every second, third, ... step is kept,
-            counted from the last of each series; and of the last ones, where they alone are more, every second,
-            third, ... group.
+            Approximate number of trajectories to keep. If there are more, every second, third, ... step is kept,
+            counted from the last step of each series. If the last steps alone have more, every second, third, ... of
+            their groups is kept.
 
     Returns:
-        `dict`: JSON values. `n` is the number of trajectories and `kept` that of those in `groups`. `steps` has an
-        entry for each series and step: `n` and `groups`, mean `outcome`, shares of the four kinds among scorable
-        rollouts, `all_wrong`, a share of the groups, `with_signal` and `with_signal_grpo`, shares of the groups of
-        more than one, and `turns` and `searches` per rollout; `None` for a mean or share of nothing. `groups` has the
-        groups with their rollouts and turns, whose `evidence` is a place in `evidences`.
+        `dict`: JSON values. `n` counts the trajectories, `kept` those in `groups`. `steps` has an entry for each
+        series and step: `n` and `groups`, the mean `outcome`, the shares of the four kinds among scorable rollouts,
+        `all_wrong` (share of the groups), `with_signal` and `with_signal_grpo` (shares of the groups of more than
+        one), and `turns` and `searches` per rollout. A mean or share of nothing is `None`. `groups` has the groups
+        with their rollouts and turns. The `evidence` of a turn is an index into `evidences`. `labels` has texts for
+        kinds, reasons for ending and computed credit.
 
     Raises:
-        FileNotFoundError: A path does not exist, or a folder holds no trajectory file.
-        ValueError: A file is empty, a line is no trajectory, or `limit` is below 1.
+        FileNotFoundError: A path does not exist, or a folder has no trajectory file.
+        ValueError: A file is empty, a line is not a trajectory, or `limit` is below 1.
     """
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}.")
     options = options or ViewOptions()
-    files = trajectory_files([paths] if isinstance(paths, str | os.PathLike) else paths)
+    files = trajectory_files(paths)
     names = series_names(files)
     kept = _kept_files(files, names, limit)
-    every = math.ceil(sum(kept.values()) / limit)  # 1, but where the last files alone are more than the limit
+    every = math.ceil(sum(kept.values()) / limit)  # above 1 if the last files alone exceed the limit
     evidences = Evidences(options)
     steps: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
@@ -72,20 +86,21 @@ def make_report(
         "steps": sorted(steps, key=_order),
         "groups": sorted(groups, key=_order),
         "evidences": evidences.entries,
+        "labels": LABELS,
     }
 
 
 class Evidences:
     """
-    The different evidences of a report: the rollouts of a group often read the same.
+    Distinct evidences of a report. The rollouts of a group often read the same.
 
     Args:
-        options ([`~tspo_trl.viewer.groups.ViewOptions`]):
-            How gold answers are looked for.
+        options ([`~tspo_trl.viewer.ViewOptions`]):
+            Says how gold answers match.
 
     Attributes:
         entries (`list[list[dict]]`):
-            The passages of each, see [`~tspo_trl.viewer.evidence.passages`].
+            Passages of each evidence, see [`~tspo_trl.viewer.evidence.passages`].
     """
 
     def __init__(self, options: ViewOptions):
@@ -94,7 +109,7 @@ class Evidences:
         self.entries: list[list[dict[str, Any]]] = []
 
     def place(self, evidence: str, golden_answers: Sequence[str]) -> int:
-        """Where in `entries` an evidence stands, with these answers marked."""
+        """Return the index in `entries` of an evidence in which these answers are marked."""
         key = (evidence, tuple(golden_answers))
         if key not in self._places:
             self._places[key] = len(self.entries)
@@ -103,12 +118,12 @@ class Evidences:
 
 
 def _order(entry: dict[str, Any]) -> tuple[bool, str, int]:
-    """Training before evaluations, then by step."""
+    """Sort training before evaluations, then by step."""
     return not entry["series"].endswith("training"), entry["series"], -1 if entry["step"] is None else entry["step"]
 
 
 def _kept_files(files: Sequence[Path], names: Sequence[str], limit: int) -> dict[Path, int]:
-    """The files of which groups are kept, with their numbers of lines; the last of a series always is."""
+    """Return the files of which groups are kept, with their numbers of lines. The last file of a series is kept."""
     of_series = defaultdict[str, list[Path]](list)
     for path, series in zip(files, names, strict=True):
         of_series[series].append(path)
@@ -127,7 +142,7 @@ def _count_lines(path: Path) -> int:
 
 
 def _step_entries(groups: Sequence[Group], options: ViewOptions) -> Iterator[dict[str, Any]]:
-    """One entry a step; a file has one, or none in which case all of it is one."""
+    """Yield one entry per step. Groups without a step are one entry."""
     steps = defaultdict[int | None, list[Group]](list)
     for group in groups:
         steps[group.step].append(group)
@@ -142,18 +157,14 @@ def _step_entries(groups: Sequence[Group], options: ViewOptions) -> Iterator[dic
             "step": step,
             "n": len(rollouts),
             "groups": len(of_step),
-            "outcome": _mean([outcome for outcome in outcomes if not math.isnan(outcome)]),
+            "outcome": mean([outcome for outcome in outcomes if not math.isnan(outcome)]),
             **{kind: share(kinds.count(kind), len(kinds)) for kind in KINDS},
             "all_wrong": share(sum(group.is_all_wrong for group in of_step), len(of_step)),
             "with_signal": share(sum(group.has_signal for group in compared), len(compared)),
             "with_signal_grpo": learning_signal(summaries, options.success_threshold)["groups_with_signal_grpo"],
-            "turns": _mean([one.num_turns for one in summaries]),
-            "searches": _mean([one.num_searches for one in summaries]),
+            "turns": mean([one.num_turns for one in summaries]),
+            "searches": mean([one.num_searches for one in summaries]),
         }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
 
 
 def _group_entry(group: Group, evidences: Evidences) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report as a local page that is made anew whenever the trajectory files have changed."""
+"""Serves the report as a local page that follows the trajectory files."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -8,8 +8,8 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..analysis.options import ViewOptions
 from ..analysis.reading import trajectory_files
-from .groups import ViewOptions
 from .page import default_title, render_page
 from .report import LIMIT, make_report
 
@@ -19,17 +19,7 @@ _HOST_NAMES = (HOST, "localhost")
 
 class LivePage:
     """
-    The page of some trajectory files, which may grow while it is looked at.
-
-    Args:
-        paths (sequence of `str` or `os.PathLike`):
-            Trajectory files, or folders of them.
-        options ([`~tspo_trl.viewer.ViewOptions`], *optional*):
-            What counts as correct and as evidence where the files do not say.
-        title (`str`, *optional*):
-            Title of the report. Defaults to the names of the runs or files.
-        limit (`int`, *optional*, defaults to 10,000):
-            About how many trajectories to keep, see [`~tspo_trl.viewer.make_report`].
+    Page of trajectory files that may still grow. The arguments are those of [`~tspo_trl.viewer.write_report`].
     """
 
     def __init__(
@@ -43,16 +33,11 @@ class LivePage:
         self._paths, self._options, self._limit = paths, options, limit
         self._title = title or default_title(paths)
         self._lock = Lock()
-        self._state: list[Any] = []  # of the files when the page was made
+        self._state: list[Any] = []  # state of the files when the page was made
         self._page = ""
 
     def html(self) -> str:
-        """
-        The page as the files are now.
-
-        Raises:
-            As [`~tspo_trl.viewer.make_report`].
-        """
+        """Return the page, made again if the files have changed. Raises as [`~tspo_trl.viewer.make_report`]."""
         with self._lock:
             files = {path: path.stat() for path in trajectory_files(self._paths)}
             state = [(path, file.st_ino, file.st_size, file.st_mtime_ns) for path, file in files.items()]
@@ -64,24 +49,18 @@ class LivePage:
 
 def make_server(html: Callable[[], str], port: int) -> ThreadingHTTPServer:
     """
-    A server of one page, which only this machine reaches.
+    Make a server for the page that `html` returns. It listens on 127.0.0.1, so only this machine can reach it.
 
     Args:
         html (callable):
-            Makes the page.
+            Returns the page.
         port (`int`):
-            Port to listen on, 0 for a free one.
-
-    Returns:
-        `ThreadingHTTPServer`: listening on 127.0.0.1; call `serve_forever`.
-
-    Raises:
-        OSError: The port is taken.
+            Port to listen on, 0 for a free one. A port in use raises `OSError`.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            # A page of another site that has its name point to this machine must not read the trajectories.
+            # Another site whose name resolves to this machine must not read the trajectories.
             if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in _HOST_NAMES:
                 self._send(HTTPStatus.FORBIDDEN, "text/plain", f"Open this page as http://{HOST}.\n")
             elif self.path.partition("?")[0] != "/":
@@ -107,6 +86,6 @@ def make_server(html: Callable[[], str], port: int) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """A page for one reader needs no log of its requests."""
+            """Log no requests."""
 
     return ThreadingHTTPServer((HOST, port), Handler)

@@ -1,10 +1,10 @@
 // Pages by address, keys and theme.
 
 const CONTENT = document.getElementById("content");
-const ITEMS = { groups: ".row", group: ".column", rollout: ".turn" }; // what j and k go through
+const ITEMS = { groups: ".row", group: ".column", rollout: ".turn" }; // selected with j and k
 let current = null;
 
-// The page that the address names; the overview where it names none.
+// The page of the address, or the overview if there is no such page.
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [page, place, , i] = path.split("/");
@@ -32,7 +32,7 @@ function draw() {
   window.scrollTo(0, 0);
 }
 
-// Show another page now; after a new hash it would be drawn a little later, and the next key would meet this one.
+// Draw another page at once. A change of the hash would draw it later, and the next key would go to this page.
 function go(address) {
   history.pushState(null, "", address);
   draw();
@@ -97,14 +97,14 @@ function switchTheme() {
   document.documentElement.dataset.theme = theme;
   try {
     localStorage.setItem("tspo-trl-theme", theme);
-  } catch { /* a browser may keep nothing for files */ }
+  } catch { /* some browsers store nothing for files */ }
 }
 
 function setTheme() {
   let theme = null;
   try {
     theme = localStorage.getItem("tspo-trl-theme");
-  } catch { /* a browser may keep nothing for files */ }
+  } catch { /* some browsers store nothing for files */ }
   const prefersDark = matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = theme || (prefersDark ? "dark" : "light");
 }

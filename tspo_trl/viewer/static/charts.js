@@ -2,7 +2,7 @@
 
 const CHART = { width: 560, height: 230, left: 46, right: 12, top: 10, bottom: 30 };
 
-// `lines`: [{name, colour, dashed, points: [[step, value or null], ...]}]; the axis goes from 0 to 1, or as far as they do.
+// `lines`: [{name, colour, dashed, points: [[step, value or null], ...]}]. The axis covers 0 to 1 and all values.
 function lineChart(title, lines, series) {
   const shown = lines.filter((line) => line.points.some(([, value]) => value != null));
   const points = shown.flatMap((line) => line.points);
@@ -16,7 +16,7 @@ function lineChart(title, lines, series) {
   return chart(title, shown, scale, marks, series);
 }
 
-// `layers`: as `lines`, stacked on each other from below; all have the same steps.
+// `layers`: as `lines`, stacked from below. All have the same steps.
 function stackedChart(title, layers, series) {
   const scale = chartScale(layers[0].points.map(([step]) => step), 0, 1);
   let below = layers[0].points.map(() => 0);
@@ -63,7 +63,7 @@ function ticks(steps) {
   return steps.filter((_, i) => i % every === 0);
 }
 
-// One invisible column a step: its title tells the values, a click opens the step's groups.
+// One invisible column per step: its title shows the values, a click opens the step's groups.
 function stepTargets(scale, lines, series) {
   return scale.steps.map((step, i) => {
     const from = i ? (scale.x(scale.steps[i - 1]) + scale.x(step)) / 2 : CHART.left;

@@ -1,4 +1,4 @@
-// Elements of the page. Text of a trajectory reaches the page as text only: nothing here reads it as HTML.
+// Elements of the page. Text of a trajectory is added as text, never as HTML.
 
 function make(name, attributes, ...children) {
   return fill(document.createElement(name), attributes, children);
@@ -21,7 +21,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-// Pieces of a text of which every second one is a gold answer.
+// Mark the gold answers of a text: every second piece is one.
 function markedText(pieces) {
   return pieces.map((piece, i) => (i % 2 ? make("mark", {}, piece) : piece));
 }
@@ -45,29 +45,15 @@ function counted(count, noun, plural = noun + "s") {
   return `${count.toLocaleString("en")} ${count === 1 ? noun : plural}`;
 }
 
-// As `tspo-trl analyze` orders them.
-const KINDS = {
-  complete_failure: "complete failure",
-  near_miss: "near miss",
-  complete_success: "complete success",
-  success_without_retrieval: "success without retrieval",
-};
-
-const END_REASONS = {
-  answered: "It gave an answer.",
-  max_turns: "It searched in its last turn, where nothing is searched any more.",
-  max_length: "It ran out of tokens.",
-  no_action: "Its last turn held neither a search nor an answer.",
-  search_failed: "A search failed: the rollout is in no baseline and in no loss.",
-  generated: "It was generated without search.",
-  unknown: "The file does not tell why it ended.",
-};
-
-function kindTag(rollout) {
-  return make("span", { class: `tag kind ${rollout.kind || ""}` }, rollout.kind ? KINDS[rollout.kind] : "unscorable");
+function kindName(kind) {
+  return kind ? REPORT.labels.kinds[kind] : "unscorable";
 }
 
-// How strongly a turn is pushed, as a colour: green for more of it, orange for less.
+function kindTag(rollout) {
+  return make("span", { class: `tag kind ${rollout.kind || ""}` }, kindName(rollout.kind));
+}
+
+// The advantage of a turn as a colour: green above 0, orange below.
 function creditColours(advantage) {
   if (!advantage) return {};
   const strength = Math.min(1, Math.abs(advantage) / 2);

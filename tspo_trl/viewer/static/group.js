@@ -1,4 +1,4 @@
-// A group side by side: one column a rollout, one cell a turn.
+// A group side by side: one column per rollout, one cell per turn.
 
 function showGroup(place) {
   const group = REPORT.groups[place];
@@ -23,8 +23,8 @@ function groupHeading(group) {
 function creditNote(group) {
   if (group.has_recorded_credit) return null;
   return make("p", { class: "quiet" },
-    "The file records no advantages. Rewards and advantages are those that TSPO's defaults would have given" +
-    (group.rollouts.length > 1 ? "." : "; a rollout alone has no group to be compared with, and so no advantage."));
+    REPORT.labels.computed_credit,
+    group.rollouts.length === 1 && " A single rollout has no group to compare with, and so no advantage.");
 }
 
 function rolloutColumn(rollout, place, i) {
@@ -52,7 +52,7 @@ function turnSummary(turn) {
   return turn.action === "answer" ? short : make("span", { class: "quiet" }, short || "(empty)");
 }
 
-// The group next to this one in the list as it was last filtered, undefined at its end.
+// The next or previous group in the last filtered list, or undefined at its end.
 function neighbour(place, by) {
   const places = lastPlaces.includes(place) ? lastPlaces : REPORT.groups.map((_, i) => i);
   return places[places.indexOf(place) + by];

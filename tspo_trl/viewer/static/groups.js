@@ -1,6 +1,6 @@
-// The list of groups with its filters. The filters stand in the address, so that back and forward keep them.
+// The list of groups with its filters. The address contains the filters, so that back and forward keep them.
 
-const ROWS = 100; // shown at once; more on demand
+const ROWS = 100; // shown at first; a button shows more
 const FILTERS = {
   all_wrong: ["all wrong", (group) => group.is_all_wrong],
   near_miss: ["with a near miss", (group) => group.rollouts.some((rollout) => rollout.kind === "near_miss")],
@@ -12,7 +12,7 @@ function groupsHash(filters) {
   return "#/groups" + (given.length ? "?" + new URLSearchParams(given) : "");
 }
 
-// Places in REPORT.groups of the groups that pass: {series, step, text, all_wrong, near_miss, no_signal}.
+// Indices in REPORT.groups of the groups that pass the filters {series, step, text, all_wrong, near_miss, no_signal}.
 function filteredGroups(filters) {
   const words = (filters.text || "").toLowerCase().split(/\s+/).filter(Boolean);
   const tests = Object.keys(FILTERS).filter((name) => filters[name]).map((name) => FILTERS[name][1]);
@@ -60,7 +60,7 @@ function showGroups(filters) {
   return [make("h1", {}, "Groups"), form, count, list, make("div", { class: "pager" }, more)];
 }
 
-// The list as it was last filtered: its address, and what "next" and "previous" go through.
+// The last filtered list: its address, and the groups that "next" and "previous" go through.
 let groupsAddress = "#/groups";
 let lastPlaces = REPORT.groups.map((_, place) => place);
 
@@ -88,7 +88,7 @@ function readFilters(form) {
 
 function groupRow(place) {
   const group = REPORT.groups[place];
-  const isAlone = group.rollouts.length === 1; // its square says all
+  const isAlone = group.rollouts.length === 1; // its square shows everything
   const tags = isAlone ? [] : [group.is_all_wrong && "all wrong", !group.has_signal && "no signal"].filter(Boolean);
   return make("a", { class: "row", href: `#/group/${place}` },
     make("span", { class: "quiet" }, stepName(group)),
@@ -98,10 +98,10 @@ function groupRow(place) {
       make("span", { class: "strip" }, group.rollouts.map(rolloutDot))));
 }
 
-// A rollout as a square: its kind by colour, and the turn of the first occurrence as a number.
+// A rollout as a square: its colour is the kind, its number the turn of the first occurrence.
 function rolloutDot(rollout) {
   const hit = rollout.first_occurrence;
-  const title = `${rollout.kind ? KINDS[rollout.kind] : "unscorable"}, outcome ${number(rollout.outcome)}` +
+  const title = `${kindName(rollout.kind)}, outcome ${number(rollout.outcome)}` +
     (hit == null ? "" : `, first occurrence in turn ${hit}`);
   return make("span", { class: `dot ${rollout.kind || "unscorable"}`, title, role: "img", "aria-label": title }, hit == null ? "·" : String(hit));
 }

@@ -18,11 +18,11 @@ function allSeries() {
 function overviewLine() {
   const groups = REPORT.steps.reduce((sum, entry) => sum + entry.groups, 0);
   const trajectories = (count) => counted(count, "trajectory", "trajectories");
-  const kept = REPORT.kept === REPORT.n ? "" : ` The pages of groups hold ${trajectories(REPORT.kept)}, spread evenly.`;
+  const kept = REPORT.kept === REPORT.n ? "" : ` The pages of groups show ${trajectories(REPORT.kept)}, spread evenly.`;
   return `${trajectories(REPORT.n)} in ${counted(groups, "group")} of ${allSeries().join(", ")}.${kept}`;
 }
 
-// How the first series, training where there is one, began and ended.
+// The first and last step of the first series, which is training if there is any.
 function cards() {
   const entries = REPORT.steps.filter((entry) => entry.series === allSeries()[0]);
   const [first, last] = [entries[0], entries[entries.length - 1]];
@@ -43,7 +43,7 @@ function cards() {
 
 const SERIES_COLOURS = ["complete_success", "near_miss", "success_without_retrieval", "positive", "negative", "complete_failure"];
 
-// The learning curve of all series, then the kinds and the signal of each that has more than one step.
+// The learning curve of all series, then the kinds and the signal of each series with more than one step.
 function overviewCharts() {
   const curves = allSeries().map((series, i) => ({
     name: series,
@@ -57,7 +57,7 @@ function overviewCharts() {
 
 function seriesCharts(series, isNamed) {
   const title = (text) => (isNamed ? `${text}: ${series}` : text);
-  const kinds = Object.entries(KINDS).reverse()
+  const kinds = Object.entries(REPORT.labels.kinds).reverse()
     .map(([kind, name]) => ({ name, colour: `var(--${kind})`, points: pointsOf(series, kind) }));
   return [
     stackedChart(title("Kinds of trajectory"), kinds, series),

@@ -1,4 +1,4 @@
-// A rollout turn by turn: what the model wrote, what it searched and read, and what each turn earned.
+// A rollout turn by turn: text, queries, evidence and credit.
 
 function showRollout(place, i) {
   const group = REPORT.groups[place];
@@ -12,11 +12,16 @@ function showRollout(place, i) {
     creditNote(group),
     make("div", { id: "turns" }, rollout.turns.map((turn, k) => turnCard(turn, k, rollout.first_occurrence === k))),
     make("div", { class: "end", id: "end" },
-      make("div", {}, make("strong", {}, END_REASONS[rollout.end_reason] || rollout.end_reason), " ",
+      make("div", {}, make("strong", {}, endReason(rollout)), " ",
         make("span", { class: "quiet" }, rollout.end_reason)),
       make("div", {}, "Answer: ", make("strong", {}, rollout.prediction ?? "none")),
       make("div", { class: "number" }, `Outcome reward ${number(rollout.outcome)}`)),
   ];
+}
+
+function endReason({ end_reason: reason }) {
+  const label = REPORT.labels.end_reasons[reason];
+  return label ? label + "." : reason;
 }
 
 function turnCard(turn, k, isFirstOccurrence) {
