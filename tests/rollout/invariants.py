@@ -1,5 +1,6 @@
 """What holds for every rollout, whatever generated it and in whichever protocol."""
 
+from tspo_trl.rollout.generation import tokenize_prompts
 from tspo_trl.rollout.prompts import row_prompt
 
 END_REASONS = {"answered", "max_turns", "max_length", "no_action", "search_failed"}
@@ -80,9 +81,8 @@ def check_sampled_rollouts(trainer, count):
     """Has the trainer's own model and backend sample `count` rollouts, and checks each; returns them."""
     # No prompt is the beginning of another.
     questions = [f"Number {number:04d}, what is the capital of France?" for number in range(count)]
-    prompt_ids = trainer._prompt_ids(
-        [row_prompt({"question": question}, trainer._tokenizer, trainer.protocol) for question in questions]
-    )
+    prompts = [row_prompt({"question": question}, trainer._tokenizer, trainer.protocol) for question in questions]
+    prompt_ids = tokenize_prompts(trainer, prompts, trainer.protocol.tools)
     exchange = Exchange(trainer._generate_turns)
     rollouts, statistics = trainer.rollout_loop.run(prompt_ids, exchange)
     assert_counts_of_searches_add_up(rollouts, statistics)
