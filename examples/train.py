@@ -42,7 +42,7 @@ from tspo_trl.rewards import exact_match_reward, f1_reward, format_reward
 from tspo_trl.search.arguments import RetrieverArguments, open_retriever
 from tspo_trl.trainer.callbacks import CollapseAlarm
 from tspo_trl.trainer.checkpoints import last_complete_checkpoint
-from tspo_trl.trainer.metrics import SCORES, mean_scores
+from tspo_trl.trainer.scores import SCORES, mean_scores
 
 REWARD_FUNCS = {"exact_match": exact_match_reward, "f1": f1_reward, "format": format_reward}
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tspo_trl.evaluation.compare import compare, print_comparison, settings_differences
-from tspo_trl.trainer.metrics import SCORES
+from tspo_trl.trainer.scores import SCORES
 
 from .answer_lines import line, write_evaluation
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from tspo_trl.data import BENCHMARKS
 from tspo_trl.evaluation.report import make_report, print_report, report_csv, report_markdown, write_report
 from tspo_trl.evaluation.scores import DatasetScores, read_scores
-from tspo_trl.trainer.metrics import SCORES
+from tspo_trl.trainer.scores import SCORES
 
 from .answer_lines import line, write_lines
 

@@ -9,7 +9,7 @@ import pytest
 
 from tspo_trl.data import BENCHMARKS
 from tspo_trl.evaluation.scores import dataset_order, read_scores, read_settings
-from tspo_trl.trainer.metrics import SCORES
+from tspo_trl.trainer.scores import SCORES
 
 from .answer_lines import line, write_evaluation, write_lines
 

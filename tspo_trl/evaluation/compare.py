@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from ..trainer.metrics import SCORES
+from ..trainer.scores import SCORES
 from .bootstrap import CONFIDENCE, RESAMPLES, SEED, Array, Estimate, estimate_all
 from .report import score_values, table_rows
 from .scores import DatasetScores, dataset_order, read_scores, read_settings

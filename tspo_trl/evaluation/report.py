@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..trainer.metrics import SCORES
+from ..trainer.scores import SCORES
 from .bootstrap import CONFIDENCE, RESAMPLES, SEED, Array, Estimate, estimate_all
 from .folder import write_text
 from .published import NOTE, published_rows

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ..answers import Match
 from ..credit import first_occurrence
-from ..trainer.metrics import score_rollout
+from ..trainer.scores import score_rollout
 from ..trajectory import Trajectory, trajectory_to_dict
 from .agent import SearchAgent
 from .folder import Key, answered_questions, append_answers, claim_folder, mend_answers, only_run_in, read_json

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.benchmarks import BENCHMARKS
-from ..trainer.metrics import SCORES
+from ..trainer.scores import SCORES
 from ..trajectory import numbered_json_lines
 from .folder import ANSWERS_NAME, SETTINGS_NAME, answer_files, read_json
 

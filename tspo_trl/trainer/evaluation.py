@@ -15,7 +15,7 @@ from ..search.base import Retriever
 from ..trajectory import Trajectory
 from .callbacks import warn_of_another_retriever
 from .logging import LoggingTrainer
-from .metrics import mean_scores, score_rollout
+from .scores import mean_scores, score_rollout
 
 
 @contextmanager
@@ -77,7 +77,7 @@ class EvaluationScores:
 
     def means(self, num_rollouts: int | None, prefix: str) -> dict[str, float]:
         """
-        Return the mean scores ([`~tspo_trl.trainer.metrics.mean_scores`]).
+        Return the mean scores ([`~tspo_trl.trainer.scores.mean_scores`]).
 
         Args:
             num_rollouts (`int`, *optional*):
@@ -127,7 +127,7 @@ class EvaluatingTrainer(LoggingTrainer):
 
         Returns:
             `dict[str, float]`: the metrics of [`~transformers.Trainer`]. With a `retriever` and `golden_answers`, also
-            means over the questions ([`~tspo_trl.trainer.metrics.mean_scores`]), such as `eval_exact_match`,
+            means over the questions ([`~tspo_trl.trainer.scores.mean_scores`]), such as `eval_exact_match`,
             `eval_nq/exact_match` and `eval_macro/exact_match`. They leave out questions with a failed search.
         """
         is_greedy = self.retriever is not None and self.args.greedy_evaluation
