@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from ..search.retrievers.http_client import in_short
 from .openai_answers import Answer, FilteredError, ServedModel, read_answer, read_served_model
 
 if TYPE_CHECKING:
@@ -263,8 +264,7 @@ class Endpoint:
         """Shorten a server's text to one printable line of at most 300 characters, without the key."""
         if self._key != _NO_KEY:
             text = text.replace(self._key, "***")
-        line = " ".join(text.split())[:300].rstrip(".")
-        return "".join(character if character.isprintable() else "?" for character in line)
+        return in_short(text, 300).rstrip(".")
 
 
 def _said(body: object) -> str:

@@ -158,10 +158,9 @@ class EvaluatingTrainer(LoggingTrainer):
         outcomes: Tensor,
         num_turns: Tensor,
         first_hits: Tensor,
-        advantages: Tensor,
-        group_size: int,
+        *others: Any,
     ) -> None:
-        super()._log_credit(inputs, outcomes, num_turns, first_hits, advantages, group_size)
+        super()._log_credit(inputs, outcomes, num_turns, first_hits, *others)
         if self._mode == "eval" and self.retriever is not None and "golden_answers" in inputs[0]:
             own_hits = first_hits[self._local_rows(len(inputs))].tolist()
             self._evaluation_scores.add(self._trajectories, inputs, own_hits)

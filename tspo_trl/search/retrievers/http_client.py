@@ -137,15 +137,15 @@ class HTTPClient:
             ):
                 if not 200 <= response.status < 300:
                     body = await _error_body(response)
-                    reason = _in_short(self._without_token(_reason(response, body)))
+                    reason = in_short(self._without_token(_reason(response, body)))
                     raise StatusError(response.status, reason, body)
                 return await _read(response)
         except TimeoutError as error:
             raise UnreachableError(f"no complete answer within {timeout:g} s") from error
         except (aiohttp.ClientConnectionError, OSError) as error:
-            raise UnreachableError(_in_short(str(error)) or type(error).__name__) from error
+            raise UnreachableError(in_short(str(error)) or type(error).__name__) from error
         except aiohttp.ClientError as error:
-            raise AnswerError(f"the answer is broken: {_in_short(self._without_token(str(error)))}") from error
+            raise AnswerError(f"the answer is broken: {in_short(self._without_token(str(error)))}") from error
 
     def close(self) -> None:
         """Cancel all requests and close all connections. In a forked process, do nothing."""
@@ -223,7 +223,7 @@ def _reason(response: "aiohttp.ClientResponse", body: bytes) -> str:
     return body.decode(errors="replace").strip() or response.reason or ""
 
 
-def _in_short(text: str) -> str:
-    """Shorten a text from a server to one printable line of at most 200 characters for logs."""
-    line = " ".join(text.split())[:200]
+def in_short(text: str, length: int = 200) -> str:
+    """Shorten a text from a server to one printable line of at most `length` characters."""
+    line = " ".join(text.split())[:length]
     return "".join(character if character.isprintable() else "?" for character in line)
