@@ -98,8 +98,8 @@ class LoggingTrainer(ResumableTrainer):
             self._append_metrics(self._mode, credit_metrics(*credit))
         if self.args.log_trajectories or self.log_completions:
             groups = [row // group_size for row in range(local.start, local.stop)]
-            columns = [values[local].tolist() for values in (first_hits, outcomes, advantages)]
-            records = trajectory_records(self._trajectories, inputs, groups, *columns, self.args)
+            hits, rewards, credits = (values[local].tolist() for values in (first_hits, outcomes, advantages))
+            records = trajectory_records(self._trajectories, inputs, groups, hits, rewards, credits, self.args)
             self._keep_records(gather_object(records))
 
     # Tables and files

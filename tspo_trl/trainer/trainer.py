@@ -91,6 +91,7 @@ class TSPOTrainer(EvaluatingTrainer):
     """
 
     _is_credited = False  # whether the current batch needs trajectories
+    _rewards_per_func: Tensor  # of the current batch of all processes
 
     _tag_names = ["trl", "tspo"]  # noqa: RUF012
     _name = "TSPO"
@@ -135,7 +136,6 @@ class TSPOTrainer(EvaluatingTrainer):
 
         self.retriever = retriever
         self.protocol: SearchProtocol = protocol or TagProtocol()
-        self._rewards_per_func: Tensor | None = None  # of the current batch of all processes
         if retriever is not None:
             self._set_up_search(retriever)
             self.add_callback(RetrieverRecord(retriever))
