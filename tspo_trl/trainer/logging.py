@@ -98,15 +98,8 @@ class LoggingTrainer(ResumableTrainer):
             self._append_metrics(self._mode, credit_metrics(*credit))
         if self.args.log_trajectories or self.log_completions:
             groups = [row // group_size for row in range(local.start, local.stop)]
-            records = trajectory_records(
-                self._trajectories,
-                inputs,
-                groups,
-                first_hits[local].tolist(),
-                outcomes[local].tolist(),
-                advantages[local].tolist(),
-                self.args,
-            )
+            hits, rewards, credits = (values[local].tolist() for values in (first_hits, outcomes, advantages))
+            records = trajectory_records(self._trajectories, inputs, groups, hits, rewards, credits, self.args)
             self._keep_records(gather_object(records))
 
     # Tables and files
