@@ -218,6 +218,8 @@ def dry_run(
 
 def read_all_but_config() -> list:
     """All arguments except the configuration, which depends on the number of processes."""
+    if {"-h", "--help"} & set(sys.argv):
+        TrlParser((*ARGUMENTS, TSPOConfig)).parse_args_and_config()  # prints the help and exits
     report = Report()
     with report.section("Arguments"):
         return TrlParser(ARGUMENTS).parse_args_and_config(return_remaining_strings=True)[:-1]

@@ -221,6 +221,17 @@ def test_collapse_is_told_by_default_and_stops_the_run_if_wanted(script):
     assert early_stopping.early_stopping_patience == 3
 
 
+def test_help_shows_the_fields_of_the_configuration_in_their_order(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        script.read_all_but_config()
+    printed = capsys.readouterr().out
+    shown = [name for name in re.findall(r"^  --(\w+)", printed, re.MULTILINE) if name in TSPOConfig.__annotations__]
+    own = [name for name in TSPOConfig.__annotations__ if name in TSPOConfig.__dataclass_fields__]
+    assert sorted(shown) == sorted(own)
+    assert [name for name in shown if name != "max_completion_length"] == own[1:]
+
+
 @pytest.mark.slow
 def test_run_that_does_not_get_better_stops_early(tmp_path, index_path, questions_path, searching_model_path):
     selection = [
