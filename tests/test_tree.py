@@ -1,44 +1,36 @@
-"""The rooms of the package: who may import whom, and who may know the private names of TRL and transformers."""
+"""The rooms of the package: which room may import which, and which may use private names of TRL and transformers."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tspo_trl"
-MODULES = sorted(PACKAGE.rglob("*.py"))
-# A room may import the rooms above it, never those below.
-ROOMS = [
-    "answers",
-    "trajectory",
-    "credit",
-    "rewards",
-    "protocols",
-    "search",
-    "rollout",
-    "trainer",
-    "data",
-    "evaluation",
-]
-ROOMS += ["analysis", "dry_run", "viewer", "quickstart", "cli"]
-STANDARD_LIBRARY_ONLY = ["answers", "trajectory"]
-# The only places that use private names of TRL and transformers: a new release is a day's work in these.
-KNOWS_PRIVATE_NAMES = ["trainer/", "rollout/generation.py", "rollout/vllm.py"]
-# Private names of our own classes, and of other libraries.
+MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+# The list in the design page, in its order: a room may import the rooms before it, never those after it.
+DESIGN = (
+    (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8").partition("## Rooms")[2].partition("##")[0]
+)
+BULLETS = [line.partition(":")[0] for line in DESIGN.splitlines() if line.startswith("- ")]
+ROOMS = [name for bullet in BULLETS for name in re.findall(r"`(\w+)(?:\.py|/)`", bullet)]
+# The only places that use private names of TRL and transformers.
+KNOWS_PRIVATE_NAMES = ("trainer/", "rollout/generation.py", "rollout/vllm.py")
+# Private names of our own classes and of other libraries.
 OWN = ("self._", "cls._", "super()._", "os._exit")
 # Modules below the top level that TRL and transformers document, or that have no other import path.
-PUBLIC_MODULES = ["trl.chat_template_utils", "trl.import_utils", "transformers.integrations", "transformers.utils"]
+PUBLIC_MODULES = ("trl.chat_template_utils", "trl.import_utils", "transformers.integrations", "transformers.utils")
 
 
-def name_of(path):
-    return path.relative_to(PACKAGE).as_posix()
+def tree_of(name):
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
-def imports_of(path):
-    """Full names of the modules that a file imports, and of the names that it imports from them."""
-    package = ["tspo_trl", *path.relative_to(PACKAGE).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports_of(name):
+    """Full names of everything that a file imports: modules, and names from modules."""
+    package = ["tspo_trl", *Path(name).parent.parts]
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -47,45 +39,60 @@ def imports_of(path):
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def room_of(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def room_of(name):
+    return name.partition("/")[0].removesuffix(".py")
 
 
-def test_only_the_rooms_and_four_files_lie_at_the_top():
+def test_the_top_has_the_rooms_and_nothing_else():
     top = {path.name for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "py.typed")}
     assert top == {"__init__.py"} | {name if (PACKAGE / name).is_dir() else f"{name}.py" for name in ROOMS}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if path.parent != PACKAGE or path.name != "__init__.py"], ids=name_of
-)
-def test_imports_go_up_the_list_of_rooms(path):
-    allowed = ROOMS[: ROOMS.index(room_of(path)) + 1]
-    imported = [name.split(".")[1] for name in imports_of(path) if name.startswith("tspo_trl.")]
-    assert [room for room in imported if room not in [*allowed, "__version__"]] == []
-
-
-@pytest.mark.parametrize("name", STANDARD_LIBRARY_ONLY)
-def test_answers_and_trajectories_need_the_standard_library_only(name):
-    imported = {name.partition(".")[0] for name in imports_of(PACKAGE / f"{name}.py")}
-    assert imported <= {*sys.stdlib_module_names, "tspo_trl"}
-
-
-@pytest.mark.parametrize("path", sorted((PACKAGE / "credit").glob("*.py")), ids=name_of)
-def test_credit_knows_torch_and_nothing_else(path):
-    imported = {name.partition(".")[0] for name in imports_of(path)}
-    assert imported <= {*sys.stdlib_module_names, "torch", "tspo_trl"}
-
-
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if not name_of(path).startswith(tuple(KNOWS_PRIVATE_NAMES))], ids=name_of
-)
-def test_private_names_of_trl_and_transformers_are_used_in_one_place(path):
-    modules = [name.rpartition(".")[0] for name in imports_of(path) if name.startswith(("trl.", "transformers."))]
-    assert [module for module in modules if "." in module and not module.startswith(tuple(PUBLIC_MODULES))] == []
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
-    private = [
-        ast.unparse(node) for node in attributes if node.attr.startswith("_") and not node.attr.startswith("__")
+def test_imports_go_up_the_list_of_rooms():
+    wrong = [
+        f"{name} imports {imported}"
+        for name in MODULES
+        if name != "__init__.py"
+        for imported in imports_of(name)
+        if imported.startswith("tspo_trl.") and imported != "tspo_trl.__version__"
+        if imported.split(".")[1] not in ROOMS[: ROOMS.index(room_of(name)) + 1]
     ]
-    assert [name for name in private if not name.startswith(OWN)] == []
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("room", "libraries"), [("answers", set()), ("trajectory", set()), ("rewards", set()), ("credit", {"torch"})]
+)
+def test_the_pure_rooms_import_few_libraries(room, libraries):
+    imported = {full.partition(".")[0] for name in MODULES if room_of(name) == room for full in imports_of(name)}
+    assert imported - {*sys.stdlib_module_names, "tspo_trl"} == libraries
+
+
+def test_submodules_of_trl_and_transformers_are_imported_in_few_places():
+    wrong = [
+        f"{name} imports {imported}"
+        for name in MODULES
+        if not name.startswith(KNOWS_PRIVATE_NAMES)
+        for imported in imports_of(name)
+        if imported.startswith(("trl.", "transformers.")) and imported.count(".") > 1
+        if not imported.startswith(PUBLIC_MODULES)
+    ]
+    assert wrong == []
+
+
+def test_private_attributes_of_other_objects_are_used_in_few_places():
+    wrong = [
+        f"{name}, line {node.lineno}: {ast.unparse(node)}"
+        for name in MODULES
+        if not name.startswith(KNOWS_PRIVATE_NAMES)
+        for node in ast.walk(tree_of(name))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+        if not ast.unparse(node).startswith(OWN)
+    ]
+    assert wrong == []
+
+
+def test_no_file_is_long():
+    folders = [PACKAGE, *(PACKAGE.parent / name for name in ("tests", "benchmarks", "examples", "docs_hooks"))]
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for folder in folders for path in folder.rglob("*.py")}
+    assert [path for path, length in lengths.items() if length > 350] == []
