@@ -12,14 +12,14 @@ def question(text, *answers, **others):
 
 
 def write_jsonl(path, *rows):
-    """Write rows as JSON lines; give the path."""
+    """Write rows as JSON lines and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
 def write_parquet(path, *rows):
-    """Write rows as parquet; give the path."""
+    """Write rows as parquet and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows)), path)
     return path
