@@ -27,9 +27,9 @@ def write_parquet(path, *rows):
 
 def write_flashrag(folder):
     """
-    A copy of two benchmarks in FlashRAG's layout; give the folder.
+    Write two benchmarks in FlashRAG's layout and return the folder.
 
-    Of its four training questions, one stands twice with another answer each, and one stands in the test set of nq.
+    Of its four training questions, one is repeated with another answer, and one is in the test set of nq.
     """
     write_jsonl(
         folder / "nq" / "train.jsonl", question("who wrote emma", "Austen", id="train_0"), question("why", "x")
