@@ -1,15 +1,19 @@
 """`tspo-trl evaluate` as a user runs it, with a tiny model, a real index and a real endpoint."""
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from tspo_trl.cli.evaluate import add_parser
 from tspo_trl.cli.main import main
+from tspo_trl.evaluation.arguments import AgentArguments
 
 from ..evaluation.endpoint_server import EndpointServer, Reply, Status
 
@@ -19,7 +23,7 @@ BUDGETS += ["--max-completion-length", "200"]
 
 @pytest.fixture
 def data(tmp_path):
-    """A file of five questions, with the prompts that the tiny model knows."""
+    """A file of five questions with prompts that the tiny model knows."""
     rows = [
         {"id": str(i), "question": f"{i}?", "golden_answers": ["Paris"], "prompt": f"Number {i}, what is it?\n"}
         for i in range(5)
@@ -171,6 +175,15 @@ def test_folder_of_other_settings_is_refused_before_the_model_is_loaded(command,
     assert "holds a run with other settings" in capsys.readouterr().err
 
 
+def test_defaults_are_those_of_the_arguments_in_python():
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    add_parser(subparsers)
+    parsed = vars(subparsers.choices["evaluate"].parse_args(["--data", "x", "--output", "y", "--model", "m"]))
+    for field in fields(AgentArguments):
+        if field.name not in ("model", "backend"):
+            assert parsed[field.name] == field.default, field.name
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -180,7 +193,7 @@ def test_folder_of_other_settings_is_refused_before_the_model_is_loaded(command,
         (["--max-context-length", "0"], "`max_context_length` must be at least 1, got 0"),
         (
             ["--gpu-memory-utilization", "90"],
-            "`gpu_memory_utilization` must be a share above 0",
+            "`gpu_memory_utilization` must be a share above 0 and at most 1, got 90.0",
         ),
         (["--api", "chat"], "`api=\"chat\"` is an API of endpoints, but `backend` is 'transformers'"),
         (["--base-url", "http://127.0.0.1:9/v1", "--model", "gpt:4"], "Pass `tokenizer`"),

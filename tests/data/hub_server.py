@@ -1,4 +1,4 @@
-"""A stand-in for the hub on loopback: serves the files of one dataset repository at one commit."""
+"""A local substitute for the hub. It serves the files of one dataset repository at one commit."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def serving_hub(repository, files):
-    """Serve `files`, contents by path, as revisions `main` and `COMMIT` of `repository`; give the server's URL."""
+    """Serve `files`, contents by path, as revisions `main` and `COMMIT` of `repository`, and yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self):
@@ -59,7 +59,7 @@ def serving_hub(repository, files):
 
 
 def run_with_hub(url, cache, code, *arguments):
-    """Run code in a process whose hub is at `url`: the hub's address is read when its library is imported."""
+    """Run code in a new process with the hub at `url`. The library reads the address when it is imported."""
     environment = {**os.environ, "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(cache)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

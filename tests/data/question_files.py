@@ -12,14 +12,14 @@ def question(text, *answers, **others):
 
 
 def write_jsonl(path, *rows):
-    """Write rows as JSON lines; give the path."""
+    """Write rows as JSON lines and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
 def write_parquet(path, *rows):
-    """Write rows as parquet; give the path."""
+    """Write rows as parquet and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows)), path)
     return path
@@ -27,9 +27,9 @@ def write_parquet(path, *rows):
 
 def write_flashrag(folder):
     """
-    A copy of two benchmarks in FlashRAG's layout; give the folder.
+    Write two benchmarks in FlashRAG's layout and return the folder.
 
-    Of its four training questions, one stands twice with another answer each, and one stands in the test set of nq.
+    Of its four training questions, one is repeated with another answer, and one is in the test set of nq.
     """
     write_jsonl(
         folder / "nq" / "train.jsonl", question("who wrote emma", "Austen", id="train_0"), question("why", "x")

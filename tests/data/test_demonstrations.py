@@ -1,4 +1,4 @@
-"""Demonstrations: what each habit writes, and examples that equal rollouts token for token."""
+"""Demonstrations: the turns of each habit, and examples with the tokens of rollouts."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Benchmarks from a local copy in FlashRAG's layout, and from the hub, for which a server on loopback stands in."""
+"""Benchmarks from a local copy in FlashRAG's layout, and from a local substitute for the hub."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Questions that stand twice, or in training and test data."""
+"""Repeated questions, and training questions in test data."""
 
 from datasets import Dataset
 from hypothesis import given, settings

@@ -110,7 +110,7 @@ def test_prompts_stay_where_every_row_has_one(tmp_path):
 @pytest.mark.parametrize("prompt", [{}, {"prompt": None}])
 def test_prompts_of_some_rows_only_are_refused(prompt, tmp_path):
     path = write_jsonl(tmp_path / "q.jsonl", question("a?", prompt="Say a."), question("b?", **prompt))
-    with pytest.raises(ValueError, match=r"q\.jsonl has prompts, but its question 2 has none\. Give every row one"):
+    with pytest.raises(ValueError, match=r"q\.jsonl has prompts, but its question 2 has none\. Give a prompt to"):
         load_questions(path)
 
 
@@ -151,16 +151,16 @@ def test_file_of_another_type_is_refused(tmp_path):
 
 def test_file_that_only_looks_like_parquet_is_named(tmp_path):
     path = write_jsonl(tmp_path / "q.parquet", question("a?"))
-    with pytest.raises(ValueError, match=r"q\.parquet cannot be read as parquet .*Was it copied whole"):
+    with pytest.raises(ValueError, match=r"q\.parquet cannot be read as parquet .*Check that it is complete"):
         load_questions(path)
 
 
 def test_damaged_parquet_is_named(tmp_path):
     path = write_parquet(tmp_path / "q.parquet", question("a?"))
     content = bytearray(path.read_bytes())
-    content[4:200] = bytes(196)  # the first page; the footer is whole
+    content[4:200] = bytes(196)  # the first page; the footer is intact
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"(?s)q\.parquet cannot be read as parquet .*Was it copied whole"):
+    with pytest.raises(ValueError, match=r"(?s)q\.parquet cannot be read as parquet .*Check that it is complete"):
         load_questions(path)
 
 

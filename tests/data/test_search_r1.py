@@ -64,7 +64,7 @@ def test_rows_are_search_r1s():
 
 
 def test_search_r1s_loader_reads_the_file(tmp_path):
-    """It reads with pandas, and takes these keys of a row."""
+    """It reads with pandas and uses these keys of a row."""
     to_search_r1(dataset("a?"), "test").to_parquet(tmp_path / "test.parquet")
     row = pd.read_parquet(tmp_path / "test.parquet").iloc[0].to_dict()
     assert row["prompt"].tolist() == [{"role": "user", "content": f"{INSTRUCTION}a?\n"}]

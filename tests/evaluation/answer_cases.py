@@ -1,4 +1,4 @@
-"""Predictions with gold answers, all of printable ASCII: hand-made ones, and as many generated ones as wanted."""
+"""Predictions with gold answers, all of printable ASCII: hand-made ones and generated ones."""
 
 import random
 import string
@@ -58,7 +58,7 @@ def _case(generator):
 
 
 def _gold(generator):
-    """Up to four words, at least one of them no article."""
+    """Up to four words, not only articles."""
     words = generator.choices(_WORDS, k=generator.randint(0, 3))
     words.insert(generator.randint(0, len(words)), generator.choice(["Paris", "York", "no", "2", "1,000"]))
     return " ".join(words)

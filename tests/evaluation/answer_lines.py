@@ -1,10 +1,10 @@
-"""Lines of trajectory files, as an evaluation writes them."""
+"""Lines of trajectory files in the form of an evaluation."""
 
 import json
 
 
 def line(id, exact_match=0.0, *, data_source="nq", **changes):
-    """A line with one turn; the other scores follow from exact match unless they are given."""
+    """Return a line with one turn. The other scores follow from exact match unless they are given."""
     return {
         "data_source": data_source,
         "id": id,
@@ -26,14 +26,14 @@ def line(id, exact_match=0.0, *, data_source="nq", **changes):
 
 
 def write_lines(path, *lines):
-    """Write the lines to a file, whose folder is made; the file's path."""
+    """Write the lines to a file, create its folder, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
 
 def write_evaluation(folder, *lines, settings=None):
-    """Write the folder of an evaluation; its path."""
+    """Write the folder of an evaluation and return its path."""
     write_lines(folder / "trajectories" / "process_0.jsonl", *lines)
     if settings is not None:
         (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")

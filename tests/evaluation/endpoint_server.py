@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on loopback, whose answers a test decides."""
+"""A local OpenAI-compatible endpoint with answers from the test."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 
 @dataclass
 class Reply:
-    """A generated text; `extra` are further fields of the choice, such as vLLM's `stop_reason`."""
+    """A generated text. `extra` contains further fields of the choice, such as vLLM's `stop_reason`."""
 
     text: str | None
     finish_reason: str | None = "stop"
@@ -65,7 +65,7 @@ class EndpointServer:
 
     @property
     def num_connections(self):
-        """Connections that are open."""
+        """Number of open connections."""
         return len(self._server.server_state.connections)
 
     async def _list_models(self):
@@ -99,12 +99,12 @@ def _completion(reply, is_chat):
 
 
 def in_turn(*answers):
-    """Give the answers one after the other, the last one from then on."""
+    """Give the answers in order, then repeat the last one."""
     waiting = list(answers)
     return lambda body: waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
 
 def free_url():
-    """A URL at which nothing listens."""
+    """Return a URL without a server."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"

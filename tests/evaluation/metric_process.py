@@ -1,4 +1,4 @@
-"""Program: loads every metric by name and by path and computes it, while any use of the network ends the process."""
+"""Program that loads and computes every metric by name and by path, and exits on any use of the network."""
 
 import json
 import os

@@ -7,19 +7,19 @@ from importlib.util import module_from_spec, spec_from_file_location
 import pytest
 
 SQUAD_SCRIPT = "SQUAD_SCRIPT"
-"""Names the path of SQuAD's `evaluate-v1.1.py`, or of `squad/compute_score.py` in `huggingface/evaluate`."""
+"""Variable for the path of SQuAD's `evaluate-v1.1.py` or of `squad/compute_score.py` in `huggingface/evaluate`."""
 
 SQUAD_V2_SCRIPT = "SQUAD_V2_SCRIPT"
-"""Names the path of SQuAD's `evaluate-v2.0.py`, or of `squad_v2/compute_score.py` in `huggingface/evaluate`."""
+"""Variable for the path of SQuAD's `evaluate-v2.0.py` or of `squad_v2/compute_score.py` in `huggingface/evaluate`."""
 
 SEARCH_R1_SCRIPT = "SEARCH_R1_SCRIPT"
-"""Names the path of Search-R1's `verl/utils/reward_score/qa_em.py`."""
+"""Variable for the path of Search-R1's `verl/utils/reward_score/qa_em.py`."""
 
 
 def official_script(variable):
-    """The script whose path the environment variable names; the test is skipped where it names none."""
+    """Load the script at the path in an environment variable. Skip the test if the variable is not set."""
     if variable not in os.environ:
-        pytest.skip(f"{variable} names no path of an official script")
+        pytest.skip(f"{variable} is not set to the path of an official script")
     spec = spec_from_file_location(variable.lower(), os.environ[variable])
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -33,7 +33,7 @@ def reference_tokens(text):
 
 
 def reference_exact_match(prediction, golden_answers):
-    """1 where the words are those of a gold answer."""
+    """1 if the words are those of a gold answer."""
     if prediction is None:
         return 0.0
     return float(any(reference_tokens(prediction) == reference_tokens(gold) for gold in golden_answers))
@@ -45,7 +45,7 @@ def reference_f1(prediction, golden_answers):
 
 
 def reference_cover_exact_match(prediction, golden_answers, match):
-    """1 where a gold answer's words (or characters, for substrings) stand in the prediction, or both have none."""
+    """1 if the prediction contains a gold answer's words (or characters, for substrings), or both are empty."""
     if prediction is None:
         return 0.0
     words = reference_tokens(prediction)

@@ -26,7 +26,7 @@ def printed(comparison):
 
 @pytest.fixture
 def pair(tmp_path):
-    """Of eight questions A has 3 right, B 5: two right in both, one only in A, three only in B."""
+    """A answers 3 of 8 questions right, and B answers 5: two in both, one only in A, three only in B."""
     a = evaluation(tmp_path / "a", dict(zip("abcdefgh", [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0], strict=True)))
     b = evaluation(tmp_path / "b", dict(zip("hgfedcba", [0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0], strict=True)))
     return a, b
@@ -98,7 +98,7 @@ def test_questions_of_one_are_left_out_when_that_is_allowed(tmp_path):
     assert (comparison["only_in_a"], comparison["only_in_b"]) == ({"nq": 1}, {"nq": 2})
     row = comparison["datasets"]["nq"]
     assert (row["n"], row["exact_match"]["a"], row["exact_match"]["b"]) == (2, 0.0, 0.5)
-    assert "Left out, as not both answered them: 1 (nq 1) only in A, 2 (nq 2) only in B." in printed(comparison)
+    assert "Left out, because only A or B answered them: 1 (nq 1) in A, 2 (nq 2) in B." in printed(comparison)
 
 
 def test_a_dataset_of_one_alone_is_left_out_when_that_is_allowed(tmp_path):

@@ -1,4 +1,4 @@
-"""The folder of a run that can be gone on with."""
+"""The folder of a run that can be resumed."""
 
 import pytest
 

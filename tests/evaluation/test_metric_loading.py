@@ -1,4 +1,4 @@
-"""Metrics load from an installed package that cannot be written to, without a network, from several processes."""
+"""Metrics load from a read-only package, without a network, in several processes."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SCORES = {
 
 
 def start(site_packages, cache, **environment):
-    """A process outside the repository that takes the package from `site_packages` and keeps caches in `cache`."""
+    """Start a process outside the repository with the package in `site_packages` and caches in `cache`."""
     settings = {"PYTHONPATH": str(site_packages), "HF_HOME": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     return subprocess.Popen(
@@ -53,7 +53,7 @@ def make_read_only(folder):
 
 @pytest.fixture
 def site_packages(tmp_path):
-    """A folder with a copy of the package, as it lies in the repository, that cannot be written to."""
+    """A read-only folder with a copy of the package."""
     folder = tmp_path / "site-packages"
     shutil.copytree(REPOSITORY / "tspo_trl", folder / "tspo_trl", ignore=shutil.ignore_patterns("__pycache__"))
     make_read_only(folder)

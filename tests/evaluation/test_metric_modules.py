@@ -1,4 +1,4 @@
-"""What the metrics compute, and how they take their inputs."""
+"""Values and inputs of the metrics."""
 
 import doctest
 from functools import partial
@@ -13,7 +13,7 @@ ANSWER_METRICS = ("exact_match", "f1", "cover_exact_match")
 
 @pytest.fixture
 def load(tmp_path):
-    """Loads a metric that keeps its inputs apart from those of other tests."""
+    """Function that loads a metric with a separate cache for each test."""
     return partial(load_metric, cache_dir=str(tmp_path))
 
 
@@ -103,7 +103,7 @@ def test_questions_can_be_added_one_by_one_and_in_batches(load):
     metric.add_batch(predictions=["Rome", "Berlin"], references=[["Rome"], ["Berlin", "Bonn"]])
     metric.add(prediction="Madrid", reference=["Madrid"])
     assert metric.compute() == {"exact_match": 0.75}
-    assert metric.compute(predictions=["Rome"], references=[["Rome"]]) == {"exact_match": 1.0}  # it starts afresh
+    assert metric.compute(predictions=["Rome"], references=[["Rome"]]) == {"exact_match": 1.0}  # no earlier inputs
 
 
 def test_answer_metrics_can_be_combined(load):

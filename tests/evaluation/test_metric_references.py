@@ -1,4 +1,4 @@
-"""The answer metrics beside other implementations: 32 hand-made and 10,000 generated cases, question by question."""
+"""The answer metrics and other implementations: 32 hand-made and 10,000 generated cases, question by question."""
 
 import pytest
 
@@ -98,9 +98,9 @@ def test_accents_and_unicode_punctuation_are_what_differs_from_squad(prediction,
     [
         ("the 東京", "東京"),
         ("ΠΑΡΙΣΙ", "παρισι"),
-        ("\u20ac5", "\u20ac 5"),  # a currency sign is no punctuation
+        ("\u20ac5", "\u20ac 5"),  # a currency sign is not punctuation
         ("New\u00a0York", "New York"),
-        ("Łódź", "Lodz"),  # the stroke of Ł is no accent
+        ("Łódź", "Lodz"),  # the stroke of Ł is not an accent
     ],
 )
 def test_other_unicode_scores_as_with_squad(prediction, gold):
@@ -117,7 +117,7 @@ def test_squad_script_differs_only_where_both_sides_are_empty():
     assert differing(exact_match, best(squad.exact_match_score)) == []
     assert differing(f1_score, best(squad.f1_score)) == []
     assert exact_match(*EMPTY) == best(squad.exact_match_score)(*EMPTY) == 1.0
-    assert (f1_score(*EMPTY), best(squad.f1_score)(*EMPTY)) == (1.0, 0.0)  # ours is SQuAD 2.0's
+    assert (f1_score(*EMPTY), best(squad.f1_score)(*EMPTY)) == (1.0, 0.0)  # `f1_score` is SQuAD 2.0's
 
 
 def test_squad_v2_script_equals_ours_for_every_pair():

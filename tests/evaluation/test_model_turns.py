@@ -1,4 +1,4 @@
-"""Greedy turns of a transformers model, and what they have in common with the trainer's."""
+"""Greedy turns of a transformers model, and their agreement with the trainer's."""
 
 from dataclasses import replace
 

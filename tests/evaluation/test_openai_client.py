@@ -1,4 +1,4 @@
-"""Requests to a real endpoint: order, retries, and each failure at the right door."""
+"""Requests to a real endpoint: order, retries, and the right error for each failure."""
 
 import asyncio
 import logging
@@ -235,7 +235,7 @@ def test_the_key_is_the_argument_else_that_of_the_environment_else_a_placeholder
     assert keys == ["EMPTY", KEY, "sk-argument", "EMPTY"]
 
 
-@pytest.mark.slow  # the import alone
+@pytest.mark.slow  # because of the import
 def test_what_pyserini_is_shown_as_key_is_not_sent(server):
     from tspo_trl.search.java import import_pyserini
 

@@ -1,4 +1,4 @@
-"""Turns of an endpoint: the prompt that it sees, the stop string put back, the ids that the loop gets."""
+"""Turns of an endpoint: its prompt, the restored stop string, and the token ids for the loop."""
 
 import pytest
 from hypothesis import example, given
@@ -23,7 +23,7 @@ EOS = "<|im_end|>"
 
 @pytest.fixture
 def turn_of(server, tokenizer):
-    """The text of the turn that comes of a reply, with the end-of-sequence token where there is one."""
+    """Function from a reply to the text of its turn, with the end-of-sequence token if there is one."""
 
     def turn(reply, budget=60, protocol=None):
         server.answer = lambda body: reply
@@ -36,7 +36,7 @@ def turn_of(server, tokenizer):
 
 
 def byte_level_tokenizer(text="a b c", lowercase=False, bos=False):
-    """Byte-level BPE; with `bos` it begins every text with a token of its own."""
+    """Byte-level BPE. With `bos`, every text begins with a beginning-of-sequence token."""
     backend = Tokenizer(models.BPE(unk_token=None))
     if lowercase:
         backend.normalizer = normalizers.Lowercase()
@@ -51,7 +51,7 @@ def byte_level_tokenizer(text="a b c", lowercase=False, bos=False):
 
 
 def spaced_tokenizer():
-    """As SentencePiece does, it puts a space before every text."""
+    """Tokenizer that puts a space before every text, like SentencePiece."""
     backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     backend.decoder = decoders.Sequence(
@@ -75,26 +75,26 @@ def test_the_endpoint_gets_text_budget_and_stop_strings_of_each_rollout(server, 
 @pytest.mark.parametrize(
     ("reply", "turn"),
     [
-        # The server names what ended the text.
+        # The server names the end of the text.
         (Reply("<search> Rome ", extra={"stop_reason": "</search>"}), "<search> Rome </search>"),
         (Reply("<answer> Rome ", extra={"stop_reason": "</answer>"}), "<answer> Rome </answer>"),
         (Reply("<search> Rome ", extra={"matched_stop": "</search>"}), "<search> Rome </search>"),
         (Reply("<search> Rome </answer>", extra={"stop_reason": "</answer>"}), "<search> Rome </answer>"),
         (Reply("<search> Rome ", extra={"stop_reason": None}), f"<search> Rome {EOS}"),
         (Reply("<search> Rome ", extra={"matched_stop": 2}), f"<search> Rome {EOS}"),
-        # It does not.
+        # The server does not name it.
         (Reply("<search> Rome "), "<search> Rome </search>"),
         (Reply("<think> ? </think> <answer> Rome "), "<think> ? </think> <answer> Rome </answer>"),
         (Reply("I do not know."), f"I do not know.{EOS}"),
         (Reply("the tag <search> and </answer>"), "the tag <search> and </answer>"),
         (Reply(""), EOS),
-        # It leaves the stop string there.
+        # The server keeps the stop string.
         (Reply("<search> Rome </search>"), "<search> Rome </search>"),
         (Reply("<search> Rome </search>", extra={"stop_reason": "</search>"}), "<search> Rome </search>"),
         (Reply("<search> Rome </search>\n"), f"<search> Rome </search>\n{EOS}"),
-        # It leaves the end-of-sequence token there.
+        # The server keeps the end-of-sequence token.
         (Reply(f"I do not know.{EOS}", extra={"stop_reason": None}), f"I do not know.{EOS}"),
-        # The budget ended it.
+        # The budget ended the text.
         (Reply("<search> Rome ", "length"), "<search> Rome "),
         (Reply("<search> Rome ", "length", {"stop_reason": None}), "<search> Rome "),
     ],

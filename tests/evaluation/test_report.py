@@ -17,7 +17,7 @@ from .answer_lines import line, write_lines
 
 
 def scores_of(**exact_match):
-    """Scores by dataset from exact match of each question; F1 is half of it, searches are two."""
+    """Scores by dataset from the exact match of each question. F1 is half of it, and there are two searches."""
     datasets = {}
     for name, column in exact_match.items():
         values = np.zeros((len(column), len(SCORES)))
@@ -156,7 +156,7 @@ def test_a_name_may_hold_markup_and_bars():
 def test_a_narrow_console_loses_nothing():
     text = printed(make_report(seven(), missing={"nq": 1}))
     assert "…" not in text
-    assert "arXiv" not in text  # the sources would make the table too wide: they are in report.md
+    assert "arXiv" not in text  # the sources are in report.md, because they would make the table too wide
     for part in ("macro without bamboogle", "2wikimultihopqa", "SkyRL plain GRPO 3B instruct, 3 turns"):
         assert part in text
 

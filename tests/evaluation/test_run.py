@@ -1,4 +1,4 @@
-"""An evaluation from its questions to its report, interrupted and gone on with."""
+"""An evaluation from its questions to its report, interrupted and resumed."""
 
 import json
 
@@ -63,7 +63,7 @@ def report_files(folder):
 
 
 class FailingRetriever:
-    """Fails the queries that hold a word, with `None`, and answers the others."""
+    """Retriever that fails on queries with a certain word, and answers the others."""
 
     def __init__(self, retriever, word):
         self.retriever, self.word = retriever, word

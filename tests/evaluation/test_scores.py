@@ -1,4 +1,4 @@
-"""Scores as they are read from trajectory files."""
+"""Scores read from trajectory files."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def test_datasets_stand_in_the_order_of_the_field_and_others_by_name(tmp_path):
 def test_a_last_line_that_was_cut_off_is_passed_over_with_a_warning(tmp_path, caplog):
     path = write_lines(tmp_path / "a.jsonl", line("a"), line("b", question="Où?"))
     whole = json.dumps(line("b", question="Où?"), ensure_ascii=False).encode()
-    for length in (1, whole.index("ù".encode()) + 1, len(whole) - 1):  # the second within a character
+    for length in (1, whole.index("ù".encode()) + 1, len(whole) - 1):  # the second is within a character
         path.write_bytes((json.dumps(line("a")) + "\n").encode() + whole[:length])
         caplog.clear()
         with caplog.at_level(logging.WARNING):

@@ -8,20 +8,25 @@ from ..evaluation.arguments import AgentArguments
 from .arguments import add_retriever_arguments, retriever_arguments
 
 _FLAGS = {"search_top_k": "--top-k"}
-_METAVARS = {"tokenizer": "MODEL", "chat_template_kwargs": "JSON", "base_url": "URL"}
+_METAVARS = {
+    "tokenizer": "MODEL",
+    "chat_template_kwargs": "JSON",
+    "base_url": "URL",
+    "gpu_memory_utilization": "SHARE",
+}
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the return value of `argparse.ArgumentParser.add_subparsers`."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="answer question sets with greedy rollouts, and write the table",
+        help="answer question sets with greedy rollouts, and write the report",
         description="Answer every question with one greedy rollout. Write exact match, F1, recall, searches and near "
         "misses of each dataset, with intervals. A second run with the same settings asks only unanswered questions. "
         "On several GPUs: accelerate launch -m tspo_trl.cli.main evaluate ...",
     )
     parser.add_argument(
-        "--data", required=True, nargs="+", metavar="FILE", help="questions as JSON lines or parquet, a file a dataset"
+        "--data", required=True, nargs="+", metavar="FILE", help="JSON lines or parquet, one file of questions per set"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the evaluation")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each file")
@@ -51,7 +56,7 @@ def _add_agent_arguments(group: Any) -> None:
             options["choices"] = get_args(field.type)
         for kind in (int, float):
             if kind in (field.type, *get_args(field.type)):
-                options |= {"type": kind, "metavar": "N"}
+                options |= {"type": kind, "metavar": options["metavar"] or "N"}
         if field.name == "chat_template_kwargs":
             options["type"] = _json_object
         if field.name == "backend":  # `--base-url` selects the backend "openai"

@@ -117,7 +117,7 @@ def _check_arguments(train: Sequence[str], test: Sequence[str], data_format: str
 
 
 def _plan(train: Sequence[str], test: Sequence[str], data_format: str) -> dict[str, list[Split]]:
-    """Return the splits of each file to write. Names of files are without suffix."""
+    """Return the splits of each file to write, by its name without suffix."""
     train_splits = [(name, "train") for name in train]
     test_splits = [(name, evaluation_split(name)) for name in test]
     if data_format == "search-r1":

@@ -38,8 +38,8 @@ def load_questions(path: str | os.PathLike) -> Dataset:
     Returns:
         [`~datasets.Dataset`]: columns `id`, `question`, `golden_answers` (a non-empty list of strings) and
         `data_source`. `id` defaults to the position in the file. `data_source` defaults to the name of the file, or of
-        its folder in FlashRAG's layout, such as `nq/test.jsonl`. Rows with a `prompt` (a text or messages) keep it,
-        except for Search-R1's, which the protocol writes.
+        its folder in FlashRAG's layout, such as `nq/test.jsonl`. A `prompt` (a text or messages) is kept, except for
+        Search-R1's, which equals the protocol's.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -93,7 +93,7 @@ def _read_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
             for batch in file.iter_batches(_BATCH, columns=names):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as parquet ({error}). Was it copied whole?") from error
+        raise ValueError(f"{path} cannot be read as parquet ({error}). Check that it is complete.") from error
 
 
 def _read_row(record: Mapping[str, Any], position: int, where: str, source: str) -> dict[str, Any]:
@@ -153,7 +153,8 @@ def _to_table(rows: list[dict[str, Any]], path: Path) -> pa.Table:
 def _with_prompts(table: pa.Table, prompts: list[str | list | None], path: Path) -> pa.Table:
     if None in prompts:
         raise ValueError(
-            f"{path} has prompts, but its question {prompts.index(None) + 1} has none. Give every row one, or none."
+            f"{path} has prompts, but its question {prompts.index(None) + 1} has none. Give a prompt to every row or "
+            "to no row."
         )
     try:
         return table.append_column("prompt", pa.array(prompts))

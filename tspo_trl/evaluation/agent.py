@@ -23,8 +23,8 @@ class SearchAgent:
         generate ([`~tspo_trl.rollout.loop.TurnGenerator`]):
             Generator of turns, greedy or not.
         encode (`Callable`, *optional*):
-            Function from rows with `question` or `prompt` to the token ids of their prompts. Defaults to the encoding
-            of the training.
+            Function from rows with `question` or `prompt` to the token ids of their prompts. Defaults to the trainer's
+            encoding.
         chat_template_kwargs (mapping, *optional*):
             Additional variables of the chat template for the default `encode`.
 

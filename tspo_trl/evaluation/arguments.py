@@ -20,7 +20,7 @@ class AgentArguments:
     """
     A policy and the budgets of its rollouts. The budgets default to those of [`TSPOConfig`].
 
-    The `help` of each field documents it, and is the help text of `tspo-trl evaluate`.
+    The `help` of each field describes it. `tspo-trl evaluate --help` prints these texts.
 
     Raises:
         ValueError: An argument is out of its range, or two arguments contradict each other.

@@ -115,7 +115,7 @@ def print_comparison(console: "Console", comparison: dict[str, Any]) -> None:
     lines = [f"A: {comparison['a']}", f"B: {comparison['b']}", *_settings_lines(comparison["settings"])]
     if comparison["only_in_a"] or comparison["only_in_b"]:
         counts = [_counted(comparison[key]) for key in ("only_in_a", "only_in_b")]
-        lines.append(f"Left out, as not both answered them: {counts[0]} only in A, {counts[1]} only in B.")
+        lines.append(f"Left out, because only A or B answered them: {counts[0]} in A, {counts[1]} in B.")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     _difference_table(comparison).print(console)
@@ -136,7 +136,7 @@ def _only_in_first(first: Mapping[str, DatasetScores], second: Mapping[str, Data
 
 
 def _pairs(scores_a: Mapping[str, DatasetScores], scores_b: Mapping[str, DatasetScores]) -> Pairs:
-    """Return the scores of A and B on their common questions, one question a row."""
+    """Return the scores of A and B on their common questions, one question per row."""
     pairs = {}
     for name in dataset_order(scores_a.keys() & scores_b.keys()):
         a, b = scores_a[name], scores_b[name]

@@ -57,9 +57,10 @@ class Endpoint:
     """
     Model served by an OpenAI-compatible API, such as that of vLLM, SGLang, llama.cpp or OpenAI.
 
-    Requests are greedy: their `temperature` is 0, and vLLM and SGLang are told to ignore the repetition penalty of the
-    model's generation configuration. The `openai` package retries connection errors, timeouts and the statuses 408,
-    409, 429 and from 500. Recent answers are remembered, so repeating a batch without a refused request costs nothing.
+    Requests are greedy: their `temperature` is 0, and with vLLM and SGLang they switch off the repetition penalty of
+    the model's generation configuration. The `openai` package retries connection errors, timeouts and the statuses
+    408, 409, 429 and from 500. Recent answers are remembered, so repeating a batch without a refused request costs
+    nothing.
 
     Args:
         url (`str`):
@@ -121,7 +122,7 @@ class Endpoint:
         self, api: API, requests: Sequence[Mapping[str, Any]], extra_body: Mapping[str, Any] | None = None
     ) -> list[Answer]:
         """
-        Send requests and wait for all answers. Any thread may call this method, and notebooks too.
+        Send requests and wait for all answers. This works in any thread and in notebooks.
 
         Args:
             api (`str`):

@@ -37,7 +37,7 @@ class DatasetScores:
         digests (`np.ndarray` of shape `(N,)`, uint64):
             Hash of the question and gold answers of each id.
         values (`np.ndarray` of shape `(N, S)`, float64):
-            Scores in the order of [`~tspo_trl.trainer.metrics.SCORES`].
+            Scores in the order of [`~tspo_trl.trainer.scores.SCORES`].
     """
 
     ids: list[str]
@@ -137,7 +137,7 @@ def _check_record(record: dict[str, Any], place: str) -> None:
 
 
 def _digest(record: dict[str, Any]) -> int:
-    """Hash question and gold answers; the order of the gold answers does not count."""
+    """Hash question and gold answers. The order of the gold answers does not count."""
     text = json.dumps([record["question"], sorted(map(str, record["golden_answers"]))])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 

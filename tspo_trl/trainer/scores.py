@@ -1,4 +1,4 @@
-"""Scores of an evaluation: of one rollout, and means over many. They load no torch."""
+"""Scores of an evaluation: of one rollout, and means over many. This module does not import torch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ def score_rollout(trajectory: Trajectory, golden_answers: Sequence[str], first_h
         golden_answers (`Sequence[str]`):
             Gold answers to its question.
         first_hit (`int` or `None`):
-            Turn whose evidence first contains a gold answer ([`~tspo_trl.credit.first_occurrence`]), `None` if there
-            is none.
+            Turn whose evidence first contains a gold answer ([`~tspo_trl.credit.first_occurrence`]), `None` if no
+            evidence does.
 
     Returns:
         `dict[str, float]`: a number for each of [`SCORES`]. All are between 0 and 1 except `searches`, the number of

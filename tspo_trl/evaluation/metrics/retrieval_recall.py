@@ -19,7 +19,7 @@ Args:
     match (`str`, defaults to `"token"`): `"token"` searches the gold answer's tokens side by side, `"substring"` its
         characters anywhere.
     match_boolean_answers (`bool`, defaults to `False`): if `True`, the gold answers yes and no may match, although a
-        passage with them is no evidence.
+        passage with them is not evidence.
 
 Returns:
     retrieval_recall (`float`): mean over questions, between 0 and 1.
