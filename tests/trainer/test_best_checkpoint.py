@@ -1,7 +1,7 @@
 """The best checkpoint on held-out questions is kept and loaded, and a run that does not get better stops.
 
-All is transformers' own; the evaluations are real. A policy that always answers the same takes the place of the one in
-training, so that exact match is known at every step: of the four held-out answers one is Paris and two are Rome.
+Transformers does both, with real evaluations. At every step the policy is replaced by one that always gives the same
+answer, so that exact match is known. Of the four gold answers one is Paris and two are Rome.
 """
 
 import shutil

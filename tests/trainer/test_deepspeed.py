@@ -1,6 +1,6 @@
 """TSPO under DeepSpeed's ZeRO-2 and ZeRO-3: two real processes on the CPU.
 
-DeepSpeed builds an operator for the CPU when it is first used here: that takes a C++ compiler and some minutes.
+DeepSpeed builds an operator for the CPU at its first use, which needs a C++ compiler and some minutes.
 """
 
 import math
