@@ -1,4 +1,4 @@
-"""What holds for every rollout, whatever generated it and in whichever protocol."""
+"""Invariants of every rollout, for any generator and any protocol."""
 
 from tspo_trl.rollout.generation import tokenize_prompts
 from tspo_trl.rollout.prompts import row_prompt
@@ -7,7 +7,7 @@ END_REASONS = {"answered", "max_turns", "max_length", "no_action", "search_faile
 
 
 class Exchange:
-    """Hands requests on to a generator, and keeps them with its answers."""
+    """Generator that passes requests to another one, and records them with the answers."""
 
     def __init__(self, generate):
         self.generate = generate
@@ -22,7 +22,7 @@ class Exchange:
 
 
 def assert_ids_are_only_appended_and_are_those_sampled(rollout, exchanges):
-    """The prompt of the rollout is not the beginning of another's."""
+    """The prompt of the rollout must not be a prefix of another prompt."""
     start = len(rollout.prompt_ids)
     own = [(asked, turn) for asked, turn in exchanges if asked[:start] == rollout.prompt_ids]
     seen, sampled = rollout.prompt_ids, []
@@ -78,8 +78,8 @@ def assert_counts_of_searches_add_up(rollouts, statistics):
 
 
 def check_sampled_rollouts(trainer, count):
-    """Has the trainer's own model and backend sample `count` rollouts, and checks each; returns them."""
-    # No prompt is the beginning of another.
+    """Sample `count` rollouts with the trainer's model and backend, check each and return them."""
+    # No prompt is a prefix of another.
     questions = [f"Number {number:04d}, what is the capital of France?" for number in range(count)]
     prompts = [row_prompt({"question": question}, trainer._tokenizer, trainer.protocol) for question in questions]
     prompt_ids = tokenize_prompts(trainer, prompts, trainer.protocol.tools)

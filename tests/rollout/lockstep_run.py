@@ -1,6 +1,6 @@
-"""One process of two that generate together, as with a vLLM server: run by `test_lockstep.py` under `torchrun`.
+"""One of two processes that generate together, as with a vLLM server. `test_lockstep.py` runs it under `torchrun`.
 
-TRL's own `VLLMGeneration.generate` gathers the prompts and hands out the completions; only the server is a script. It
+TRL's `VLLMGeneration.generate` gathers the prompts and distributes the completions. Only the server is scripted. It
 answers question `n` after `n` searches, so that rank 0, with questions 0 and 1, ends before rank 1, with 2 and 3.
 """
 
@@ -37,7 +37,7 @@ FEEDBACK = {"ours": "<information>", "trl": "<tool_response>"}
 
 
 class ScriptedServer:
-    """Stands in for the client of a vLLM server."""
+    """Replacement for the client of a vLLM server."""
 
     def __init__(self, loop, tokenizer):
         self.loop, self.tokenizer = loop, tokenizer
@@ -59,7 +59,7 @@ class ScriptedServer:
 
 
 def serve(trainer, loop):
-    """Have the trainer generate as with a server."""
+    """Let the trainer generate as with a server."""
     generation = object.__new__(VLLMGeneration)  # its own `__init__` would start vLLM
     settings = {"mode": "server", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "logprobs": 0}
     settings |= {"repetition_penalty": 1.0, "max_completion_length": 500, "structured_outputs_regex": None}
@@ -67,7 +67,7 @@ def serve(trainer, loop):
     if trainer.accelerator.is_main_process:
         generation.vllm_client = ScriptedServer(loop, trainer._tokenizer)
     trainer.use_vllm, trainer.vllm_mode, trainer.vllm_generation = True, "server", generation
-    trainer._last_loaded_step = trainer.state.global_step  # the weights are of no interest here
+    trainer._last_loaded_step = trainer.state.global_step  # skips the synchronisation of weights
 
 
 def search(query: str) -> str:
@@ -99,7 +99,7 @@ def main(loop, model_path, index_path, output):
     Path(output, f"started_{rank}").touch()
     completion_ids = trainer._generate(prompts)[1]
     texts = [trainer._tokenizer.decode(ids) for ids in completion_ids]
-    gather_object([rank])  # nobody leaves before the others are done
+    gather_object([rank])  # waits until the others are done
     answers = [re.findall(r"answer of question \d", text)[-1] for text in texts]
     Path(output, f"rank_{rank}.json").write_text(json.dumps(answers), encoding="utf-8")
 

@@ -27,7 +27,7 @@ def run(chat_tokenizer, chat_protocol, retriever):
 
 
 def frame(chat_protocol, chat_tokenizer, num_calls):
-    """Number of tokens around the bodies of that many tool messages."""
+    """Number of tokens around the bodies of `count` tool messages."""
     calls = (Call(""),) * num_calls
     return frame_length(chat_protocol.feedback(ParsedAction("search", "", calls), {"": []}), chat_tokenizer)
 

@@ -1,4 +1,4 @@
-"""Feedback as tokens: whole where it fits, otherwise cut in its bodies only."""
+"""Feedback as tokens: whole if it fits, otherwise cut in its bodies only."""
 
 import copy
 
@@ -47,7 +47,7 @@ def test_body_is_cut_on_the_right_to_the_token(tokenizer):
     ("lengths", "room", "expected"),
     [
         ([8, 8], 10, [5, 5]),
-        ([2, 8], 9, [2, 7]),  # what a short body leaves goes to the long one
+        ([2, 8], 9, [2, 7]),  # a long body gets the room that a short one leaves
         ([8, 2], 9, [7, 2]),
         ([1, 8, 8], 10, [1, 4, 5]),
         ([8, 8, 8], 0, [0, 0, 0]),
@@ -66,7 +66,7 @@ def test_feedback_whose_frames_do_not_fit_has_no_ids(tokenizer):
 
 
 def test_no_token_of_a_sequences_beginning_stands_in_a_feedback(tokenizer):
-    """Llama's tokenizer adds one to every text."""
+    """Llama's tokenizer adds a special token to every text."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
@@ -89,7 +89,7 @@ def test_tags_that_are_special_tokens_stay_in_the_text(tokenizer):
 
 
 def test_feedback_that_fits_to_the_token_is_not_taken_apart(tokenizer):
-    """Encoded in parts, a text may have other tokens."""
+    """A text that is encoded in parts may have different tokens."""
     parts = [part("aris", opening="<information>P")]
     ids, _ = encode_feedback(parts, tokenizer, length(tokenizer, parts[0].text))
     assert ids == tokenizer(parts[0].text)["input_ids"]

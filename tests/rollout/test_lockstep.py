@@ -1,4 +1,4 @@
-"""Processes that generate together keep step, whatever their numbers of turns (invariant 6)."""
+"""Processes that generate together stay in lockstep, even if their numbers of turns differ."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).parent / "lockstep_run.py"
 
 
 class Meeting:
-    """What two threads bring, exchanged: each waits for the other, as in a collective operation."""
+    """Exchange of values between two threads. Each waits for the other, as in a collective operation."""
 
     def __init__(self):
         self.values = [None, None]
@@ -36,7 +36,7 @@ class Meeting:
 
 
 def run_two(tokenizer, retriever, scripts, limits=LIMITS):
-    """Runs the turn loop in two threads that generate together; returns rollouts and the sizes of each call."""
+    """Run the turn loop in two threads that generate together. Return the rollouts and the sizes of each call."""
     meeting, sizes, rollouts = Meeting(), [[], []], [None, None]
 
     def run(rank):
@@ -71,7 +71,7 @@ def test_process_whose_rollouts_have_ended_generates_on_with_the_others(tokenize
     (first, second), sizes = run_two(tokenizer, retriever, scripts)
     assert texts(first) == scripts[0]
     assert texts(second) == scripts[1]
-    # Two prompts each at first; then one process has none left, and brings prompts with a budget of one token.
+    # Two prompts each at first. Then one process has no rollout left, and repeats a prompt with a budget of one token.
     assert sizes == [[[60, 60], [1, 1], [1]], [[60, 60], [60, 60], [60]]]
 
 
@@ -110,7 +110,7 @@ def trainer(
         ({"use_vllm": True, "tensor_parallel": 2}, True),
         ({"is_zero3": True}, True),
         ({"is_fsdp": True}, True),
-        ({"is_zero3": True, "use_vllm": True}, False),  # each process has an engine of its own,
+        ({"is_zero3": True, "use_vllm": True}, False),  # each process has its own engine,
         ({"is_zero3": True, "use_vllm": True, "sleeps": True}, True),  # but waking it up takes weights from all
         ({"is_fsdp": True, "use_vllm": True, "sleeps": True}, True),
         ({"use_vllm": True, "sleeps": True}, False),
@@ -130,7 +130,7 @@ def run_script(loop, model_path, index_path, output, timeout):
 
 
 def answers_of_two_processes(loop, model_path, index_path, output):
-    """What each process was answered; `None` where it came to no end."""
+    """Answers that each process received. `None` if it did not finish."""
     try:
         result = run_script(loop, model_path, index_path, output, timeout=120)
         errors = result.stderr
@@ -149,11 +149,11 @@ OWN_ANSWERS = [
 
 @pytest.mark.slow
 def test_two_processes_with_unequal_turns_get_their_own_completions(searching_model_path, index_path, tmp_path):
-    """TRL's own code gathers the prompts of two real processes for a server, and hands out its completions."""
+    """TRL's code gathers the prompts of two real processes for a server, and distributes its completions."""
     assert answers_of_two_processes("ours", searching_model_path, index_path, tmp_path) == OWN_ANSWERS
 
 
 @pytest.mark.slow
 def test_trls_own_tool_loop_loses_step(chat_model_path, index_path, tmp_path):
-    """Why we keep it (huggingface/trl pull 6673): once this fails, TRL does so itself."""
+    """The reason for our lockstep (huggingface/trl pull 6673). If this fails, TRL no longer needs it."""
     assert answers_of_two_processes("trl", chat_model_path, index_path, tmp_path) != OWN_ANSWERS

@@ -11,7 +11,7 @@ QUESTION = "capital of France"
 
 
 class Script:
-    """A generator that plays fixed texts, one list of turns per rollout, and keeps what it was asked."""
+    """Generator of fixed texts, one list of turns per rollout. It records its requests."""
 
     def __init__(self, tokenizer, *scripts):
         self.tokenizer = tokenizer
@@ -28,7 +28,7 @@ class Script:
 
 
 class Recorder:
-    """A retriever that hands the queries on to a real one, and keeps them."""
+    """Retriever that passes the queries to a real one, and records them."""
 
     def __init__(self, retriever):
         self.retriever = retriever
@@ -109,7 +109,7 @@ def test_long_feedback_is_cut_and_keeps_its_closing_tag(tokenizer, retriever):
     assert end - start == 50
     assert turn.feedback == tokenizer.decode(rollout.completion_ids[start:end])
     assert turn.feedback.endswith("</information>\n\n")
-    # The evidence is what the policy saw, so what was cut off cannot count.
+    # The evidence is what the policy read. Text that was cut off does not count.
     assert turn.evidence.startswith('Doc 1(Title: "Paris") Paris is')
     assert "Seine" not in turn.evidence
 

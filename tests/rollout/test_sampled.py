@@ -20,11 +20,11 @@ def test_thousand_sampled_rollouts_keep_the_invariants(
 ):
     path = searching_model_path if protocol == "tags" else chat_model_path
     speaks = TagProtocol() if protocol == "tags" else ChatToolProtocol(chat_tokenizer)
-    # Hot enough for every way to fail: broken tags and calls, turns without end, forged text.
+    # A high temperature makes every failure occur: broken tags and calls, endless turns, forged text.
     trainer = make_trainer(model=path, trainer_kwargs={"protocol": speaks}, temperature=1.3, **LENGTHS[protocol])
     rollouts = [rollout for _ in range(5) for rollout in check_sampled_rollouts(trainer, 200)]
     assert len(rollouts) == 1_000
-    # The chat model seldom calls again once it has read something, so its rollouts need not run out of turns.
+    # The chat model seldom searches twice, so its rollouts may not run out of turns.
     seldom = {"search_failed"} if protocol == "tags" else {"search_failed", "max_turns"}
     assert END_REASONS - seldom <= {rollout.end_reason for rollout in rollouts} <= END_REASONS - {"search_failed"}
     assert len({len(rollout.turns) for rollout in rollouts}) == 3

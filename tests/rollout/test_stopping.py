@@ -1,4 +1,4 @@
-"""Turns end at a stop string on the transformers path, and what a row sampled is told from its padding."""
+"""The transformers backend ends turns at stop strings, and separates sampled ids from padding."""
 
 from contextlib import suppress
 
@@ -77,7 +77,7 @@ def test_generate_is_the_models_own_again_behind_a_failure(model, any_tokenizer)
 
 
 def test_generate_that_the_model_was_given_stays(model):
-    """FSDP gives a model a `generate` of its own, which gathers the weights."""
+    """FSDP sets `generate` on the model itself, to gather the weights."""
     model.generate = given = lambda **kwargs: kwargs
     with stop_generation(model, TurnEnd(None, [1])):
         assert "stopping_criteria" in model.generate()

@@ -1,4 +1,4 @@
-"""Every vLLM request has its own budget. The stand-ins for vLLM only record; `tests/vllm_engine` has vLLM itself."""
+"""Every vLLM request has its own budget. The fakes only record. `tests/vllm_engine` tests with vLLM itself."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from tspo_trl.rollout.vllm import request_budgets
 
 @dataclass
 class Params:
-    """As vLLM's `SamplingParams`, so far as it matters here."""
+    """The parts of vLLM's `SamplingParams` that matter here."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -28,7 +28,7 @@ class Params:
 
 
 class Engine:
-    """In the place of `vllm.LLM`."""
+    """Fake `vllm.LLM`."""
 
     def __init__(self):
         self.calls = []
@@ -39,7 +39,7 @@ class Engine:
 
 
 class Client:
-    """In the place of TRL's `VLLMClient`: completes `[7]` with `[107]`."""
+    """Fake `VLLMClient` of TRL. It completes `[7]` with `[107]`."""
 
     def __init__(self, meet=lambda: None):
         self.requests = []
@@ -61,7 +61,7 @@ def in_process(engine, tensor_parallel_size=1, tp_group=None):
 
 
 def on_server(client):
-    """TRL's own `VLLMGeneration` on a stand-in of its client."""
+    """TRL's `VLLMGeneration` with a fake client."""
     generation = object.__new__(VLLMGeneration)
     vars(generation).update(
         {"mode": "server", "accelerator": PartialState(), "vllm_client": client, "structured_outputs_regex": None},
@@ -106,7 +106,7 @@ def test_answers_of_the_server_come_in_the_order_of_the_prompts():
 
 
 def test_requests_to_the_server_are_under_way_together():
-    client = Client(meet=threading.Barrier(3, timeout=20).wait)  # breaks where they come one after another
+    client = Client(meet=threading.Barrier(3, timeout=20).wait)  # breaks if they come one after another
     with request_budgets(on_server(client), [1, 2, 3]):
         generate(on_server(client), [[1], [2], [3]])
     assert len(client.requests) == 3
@@ -140,7 +140,7 @@ def test_generate_is_the_owners_own_again_behind_a_failure(kind):
 
 @pytest.mark.slow
 def test_budgets_of_two_processes_are_gathered_as_trl_gathers_their_prompts():
-    """This file, run as a script by two processes, asserts below."""
+    """Two processes run this file as a script, with the assertions at its end."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)

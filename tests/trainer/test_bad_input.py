@@ -10,7 +10,7 @@ GOOD_ROW = {"question": "What is the capital of France?", "golden_answers": ["Pa
 
 
 class NoRetriever:
-    """Never asked: every case fails before."""
+    """Retriever that is never called, because every case fails earlier."""
 
     def search(self, queries, k):
         raise AssertionError
@@ -21,7 +21,7 @@ def config(tmp_path, **changes):
 
 
 def build(tmp_path, rows=(GOOD_ROW,), retriever=NoRetriever(), args=None, dataset=None, **kwargs):  # noqa: B008
-    """Builds a trainer for a model that does not exist, so that loading it could only fail otherwise."""
+    """Build a trainer for a model that does not exist. If no check fails, loading the model does."""
     return TSPOTrainer(
         model=str(tmp_path / "no-such-model"),
         args=args or config(tmp_path),

@@ -1,7 +1,7 @@
 """The best checkpoint on held-out questions is kept and loaded, and a run that does not get better stops.
 
-All is transformers' own; the evaluations are real. A policy that always answers the same takes the place of the one in
-training, so that exact match is known at every step: of the four held-out answers one is Paris and two are Rome.
+Transformers does both, with real evaluations. At every step the policy is replaced by one that always gives the same
+answer, so that exact match is known. Of the four gold answers one is Paris and two are Rome.
 """
 
 import shutil
@@ -24,7 +24,7 @@ HELD_OUT = Dataset.from_list(
 
 
 class Answers(TrainerCallback):
-    """Has the policy give a certain answer from the end of each step on."""
+    """Callback that sets the policy's answer at the end of each step."""
 
     def __init__(self, answers, policies):
         self.answers, self.policies = answers, policies
@@ -46,7 +46,7 @@ def policies(tokenizer):
 
 @pytest.fixture
 def make_selection(make_trainer, policies):
-    """Builds a trainer whose policy gives the answers one after the other, with evaluation and checkpoint at each."""
+    """Build a trainer with one answer of the policy, one evaluation and one checkpoint per step."""
 
     def make(answers, patience=None, eval_dataset=HELD_OUT, trainer_kwargs=None, **changes):
         callbacks = [Answers(answers, policies), *([EarlyStoppingCallback(patience)] if patience else [])]
@@ -162,7 +162,7 @@ def test_the_mean_over_data_sources_may_select(make_selection):
     sources = HELD_OUT.add_column("data_source", ["few", "many", "many", "many"])
     trainer = make_selection(["Rome", "Paris"], eval_dataset=sources, metric_for_best_model="macro/exact_match")
     trainer.train()
-    # Rome is right for 0 of 1 and 2 of 3, Paris for 1 of 1 and 0 of 3.
+    # Rome is correct for 0 of 1 and 2 of 3 questions, Paris for 1 of 1 and 0 of 3.
     assert scores(trainer, "eval_macro/exact_match") == pytest.approx([1 / 3, 1 / 2])
     assert trainer.state.best_global_step == 2
 

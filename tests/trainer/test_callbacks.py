@@ -1,4 +1,4 @@
-"""A collapsing policy is told from its log entries, once, and training stops if that is wanted."""
+"""The alarm detects a collapsing policy from its log entries, warns once, and can stop training."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ SOUND = {
 
 
 class Run:
-    """The trainer's part of a run: keeps log entries, and shows each to the callback."""
+    """The trainer's part of a run: it keeps the log entries and passes each to the callback."""
 
     def __init__(self, state=None, **arguments):
         self.callback = CollapseAlarm(**{"patience": 3, **arguments})
@@ -140,7 +140,7 @@ def test_low_entropy_may_grow_to_that_of_ordinary_text():
 
 
 def test_two_hops_in_two_turns_from_the_beginning_are_no_alarm():
-    # All that a rollout may search, and then it answers.
+    # Rollouts search in all their turns, and then answer.
     assert Run().log(*entries("rollout/searches", [1.8] * 3 + [2.0] * 9)).alarms == []
 
 
@@ -196,7 +196,7 @@ def test_a_second_training_begins_anew():
     assert run.log(*entries("rollout/searches", [0] * 2)).alarms == []
 
 
-# What is said and done
+# Warnings and stopping
 
 
 def test_the_warning_names_value_threshold_step_and_remedy(caplog):

@@ -1,4 +1,4 @@
-"""Training with the chat template's own tool calls."""
+"""Training with the tool calls of the chat template."""
 
 import pytest
 

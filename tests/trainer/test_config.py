@@ -1,4 +1,4 @@
-"""`TSPOConfig`: its defaults, and what turns TSPO off."""
+"""`TSPOConfig`: its defaults, its flags, and how to turn TSPO off."""
 
 import re
 

@@ -1,6 +1,6 @@
 """TSPO under DeepSpeed's ZeRO-2 and ZeRO-3: two real processes on the CPU.
 
-DeepSpeed builds an operator for the CPU when it is first used here: that takes a C++ compiler and some minutes.
+DeepSpeed builds an operator for the CPU at its first use, which needs a C++ compiler and some minutes.
 """
 
 import math
@@ -41,7 +41,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["ZeRO-2", "ZeRO-3"])
 def run(request, world, tmp_path_factory):
-    """The stage, the folder and what each of two processes left there."""
+    """The stage, the folder and the results of both processes."""
     output_dir = tmp_path_factory.mktemp(f"zero-{request.param}")
     processes = train(world, output_dir, num_processes=2, timeout=600, deepspeed=config(request.param))
     return request.param, output_dir, processes
@@ -66,6 +66,6 @@ def test_they_learn_what_one_process_without_deepspeed_learns_from_the_same_roll
 
 
 def test_processes_had_unequal_numbers_of_turns(run):
-    """Under ZeRO-3 generation is collective: had each process stopped by itself, the other would wait for ever."""
+    """With ZeRO-3 generation is collective. If one process stopped early, the other would hang."""
     first, second = run[2]
     assert most_turns(first) != most_turns(second)

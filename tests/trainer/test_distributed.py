@@ -67,7 +67,7 @@ def test_two_processes_resume_between_two_generations(world, tmp_path):
     whole = train(world, tmp_path / "whole", num_processes=2, **settings)
     shutil.copytree(tmp_path / "whole" / "checkpoint-3", tmp_path / "resumed" / "checkpoint-3")
     resumed = train(world, tmp_path / "resumed", num_processes=2, **settings)
-    # Steps 1, 3 and 5 generate; the rollouts of step 3 serve for step 4, too.
+    # Steps 1, 3 and 5 generate. Step 4 uses the rollouts of step 3 again.
     assert [len(process["rollouts"]) for process in (*whole, *resumed)] == [3, 3, 1, 1]
     for one, other in zip(whole, resumed, strict=True):
         for name, value in one["parameters"].items():

@@ -31,7 +31,7 @@ SCORES = {"exact_match", "f1", "cover_exact_match", "retrieval_recall", "near_mi
 
 
 class Kept(TrainerCallback):
-    """Keeps the metrics of each evaluation."""
+    """Callback that records the metrics of each evaluation."""
 
     def __init__(self):
         self.metrics = []
@@ -41,7 +41,7 @@ class Kept(TrainerCallback):
 
 
 class DrawsOne(TrainerCallback):
-    """Draws a random number at the end of each step."""
+    """Callback that draws a random number at the end of each step."""
 
     def on_step_end(self, args, state, control, **kwargs):
         torch.empty((), dtype=torch.int64).random_()
@@ -101,12 +101,12 @@ def test_each_question_is_answered_once_and_metrics_are_means_over_the_questions
     metrics = trainer.evaluate()
     (records,) = files(trainer)
     assert sorted(record["id"] for record in records) == ["0", "1", "2", "3", "4", "5"]
-    # Not a mean of batches, of which the first has four questions and the second two.
+    # A mean over questions. The batches have four questions and two.
     assert metrics["eval_exact_match"] == pytest.approx(sum(record["outcome"] for record in records) / 6)
     near = [not record["outcome"] and record["first_occurrence"] is not None for record in records]
     assert metrics["eval_near_miss"] == pytest.approx(sum(near) / 6)
     assert {name.removeprefix("eval_") for name in metrics} >= SCORES
-    # And over those of each data source.
+    # Means over the questions of each data source.
     means = {
         source: sum(record["outcome"] for record in records if record["data_source"] == source) / 3
         for source in ("odd", "even")
@@ -137,12 +137,12 @@ def test_several_datasets_have_their_own_prefixes(make_trainer):
 
 
 def test_training_with_evaluations_draws_one_random_number_more_for_each(make_trainer):
-    """That of torch's data loader, which TRL's own evaluation draws, too."""
+    """Torch's data loader draws it, in TRL's own evaluation, too."""
     parameters = []
     for evaluates in (True, False):
         settings = {"eval_strategy": "steps", "eval_steps": 1} if evaluates else {}
         trainer = make_trainer(
-            max_steps=2,  # what the first evaluation draws shows in the rollouts of the second step
+            max_steps=2,  # the second step shows what the first evaluation drew
             per_device_eval_batch_size=8,
             trainer_kwargs={"eval_dataset": QUESTIONS.select([0, 1])},
             **settings,
@@ -218,7 +218,7 @@ def test_two_processes_count_every_question_once(tmp_path, searching_model_path,
         assert metrics["eval_exact_match"] == pytest.approx(sum(map(sum, right.values())) / 5)
         for source, outcomes in right.items():
             assert metrics[f"eval_{source}/exact_match"] == pytest.approx(sum(outcomes) / len(outcomes))
-    assert 0 < one["eval_exact_match"] < 1  # or too many questions would not show
+    assert 0 < one["eval_exact_match"] < 1  # otherwise this does not detect questions that count twice
 
 
 def test_dataset_without_gold_answers_has_no_scores(make_trainer):
@@ -252,7 +252,7 @@ def test_means_are_not_a_number_where_every_search_failed():
 
 
 def test_source_whose_searches_all_failed_keeps_its_names():
-    """Where they choose the best checkpoint, transformers raises a `KeyError` without them."""
+    """Without these metrics transformers raises a `KeyError` when it chooses the best checkpoint."""
     scores = EvaluationScores()
     rows = [{"golden_answers": ["Paris"], "data_source": source} for source in ("nq", "popqa")]
     scores.add([answered("Paris"), answered(None, end_reason="search_failed")], rows, [-1, -1])

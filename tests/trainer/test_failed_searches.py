@@ -1,4 +1,4 @@
-"""A search failure is not a wrong answer: its rollout leaves the baseline and the loss, and is counted."""
+"""A failed search is not a wrong answer. Its rollout is counted, but leaves the baseline and the loss."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from tspo_trl.trainer.records import weighted_outcomes
 
 
 class FailsFor:
-    """Hands searches on to a real retriever, except for one query (fault injection)."""
+    """Retriever that fails for one query and passes the others to a real retriever."""
 
     def __init__(self, retriever, query):
         self.retriever, self.query = retriever, query
@@ -53,7 +53,7 @@ def test_failed_rollouts_are_out_of_the_baseline(scored):
         kept = rows[~failed[rows]]
         if len(kept) < 2:
             continue
-        # The same group as if the failed rollouts had never been.
+        # The same group without the failed rollouts.
         alone = group_advantages(
             outcomes[kept], num_turns[kept], torch.tensor(hits)[kept], len(kept), **trainer.args.credit_options
         )

@@ -1,4 +1,4 @@
-"""What `log_completions` shows of real training, with and without search, and what it leaves alone."""
+"""`log_completions` in real training, with and without search, and its side effects."""
 
 import sys
 
@@ -17,7 +17,7 @@ def completions(tmp_path, step):
 
 
 def recording(trainer):
-    """Has the trainer keep the tables of turns that it logs."""
+    """Return a list to which the trainer appends the tables of turns that it logs."""
     tables, log_turns = [], trainer._log_turns
 
     def log_and_keep(mode, columns):
@@ -29,7 +29,7 @@ def recording(trainer):
 
 
 def log_a_batch(trainer):
-    """Has the trainer generate, score and log, without an optimizer step; the step is 0."""
+    """Generate, score and log a batch without an optimizer step, at step 0."""
     inputs = next(iter(trainer.get_train_dataloader()))
     trainer.model.train()
     trainer._generate_and_score_completions(inputs)
@@ -85,7 +85,7 @@ def test_table_of_rollouts_that_are_not_credited_is_trls(make_trainer, tmp_path)
 
 
 def test_rows_of_rollouts_that_are_not_credited_stay_in_their_places(make_trainer, tokenizer, tmp_path):
-    """TRL makes the rollouts. Training has gold answers, the evaluation has none."""
+    """TRL generates the rollouts. Training has gold answers, the evaluation has not."""
 
     def rollout_func(prompts, trainer):
         ids = tokenizer("<answer> Paris </answer>")["input_ids"]
@@ -135,7 +135,7 @@ def test_trls_logs_are_left_as_they_were_when_logging_fails(make_trainer, monkey
 
 
 def test_evaluation_that_fills_the_table_leaves_no_turns_of_training(make_trainer, dataset):
-    """The rollouts of step 1 serve for step 2, whose log entry comes when those of the evaluation have the table."""
+    """Step 2 uses the rollouts of step 1 again. When it logs, the table has the rollouts of the evaluation."""
     settings = {"num_iterations": 2, "logging_steps": 2, "eval_strategy": "steps", "eval_steps": 1}
     settings |= {"per_device_train_batch_size": 4, "per_device_eval_batch_size": 4, "num_generations_eval": 1}
     settings["report_to"] = "tensorboard"  # which shows groups, if there are any

@@ -1,4 +1,4 @@
-"""Completions and turns as the real trackers show them, offline: one run that logs to all of them."""
+"""Tables of completions and turns in the real trackers, offline. One run logs to all of them."""
 
 import json
 import os
@@ -23,7 +23,7 @@ TURN_COLUMNS += ["evidence", "first_occurrence", "reward", "advantage"]
 
 
 def assert_trains(folder, model, index, launcher=(), calls_tools=False, **settings):
-    """Train, with everything that trackers write in the folder."""
+    """Train. The trackers write to the folder."""
     settings = {"output_dir": str(folder / "out"), "per_device_train_batch_size": BATCH_SIZE, **settings}
     run = {"model": str(model), "index": str(index), "settings": settings, "calls_tools": calls_tools}
     (folder / "wandb").mkdir()
@@ -45,7 +45,7 @@ def parquet(folder, step):
 
 
 def assert_rows_are(table, records):
-    """Rows of a table of completions belong together, and are those of a trajectory file."""
+    """The columns of a table of completions agree with each other and with a trajectory file."""
     assert len(table) == len(records)
     for (_, row), record in zip(table.iterrows(), records, strict=True):
         assert row["question"] == record["question"]
@@ -57,7 +57,7 @@ def assert_rows_are(table, records):
         assert list(row["queries"]) == [query for turn in record["turns"] for query in turn["queries"]]
         assert list(row["turn_rewards"]) == [round(turn["reward"], 4) for turn in record["turns"]]
         assert list(row["turn_advantages"]) == [round(turn["advantage"], 4) for turn in record["turns"]]
-        # Of TRL, and of a reward function of the user.
+        # Columns of TRL, and of the user's reward function.
         assert row["exact_match_reward"] == record["outcome"]
         assert row["length"] == len(row["completion"])
 
@@ -73,7 +73,7 @@ def run(tmp_path_factory, searching_model_path, index_path):
 
 
 def wandb_tables(folder, name):
-    """The tables of a name as Weights & Biases keeps them, in the order of logging."""
+    """Tables of this name in Weights & Biases, in the order of logging."""
     files = folder.glob(f"wandb/offline-run-*/files/media/table/{name}_*.table.json")
     ordered = sorted(files, key=lambda path: int(path.name.split("_")[1]))
     tables = [json.loads(path.read_text(encoding="utf-8")) for path in ordered]
@@ -81,14 +81,14 @@ def wandb_tables(folder, name):
 
 
 def trackio_tables(folder, name):
-    """The tables of a name as Trackio keeps them, in the order of logging."""
+    """Tables of this name in Trackio, in the order of logging."""
     with sqlite3.connect(folder / "trackio" / "huggingface.db") as database:
         entries = [json.loads(row) for (row,) in database.execute("SELECT metrics FROM metrics ORDER BY id")]
     return [pd.DataFrame(entry[name]["_value"], dtype=object) for entry in entries if name in entry]
 
 
 def texts(folder):
-    """The texts that TensorBoard has: HTML by tag and step."""
+    """Texts in TensorBoard: HTML by tag and step."""
     (events,) = folder.glob("out/runs/*/events.out.tfevents.*")
     accumulator = EventAccumulator(str(events)).Reload()
     return {
@@ -195,7 +195,7 @@ def test_trackers_take_messages_with_tool_calls(tmp_path, chat_model_path, index
 @pytest.mark.slow
 def test_two_processes_have_the_rollouts_of_both_in_order(tmp_path, searching_model_path, index_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    # Of the second group of twelve rollouts, two are in each process.
+    # Each process has two rollouts of the second group.
     sizes = {"per_device_train_batch_size": 6, "per_device_eval_batch_size": 1}
     assert_trains(tmp_path, searching_model_path, index_path, launcher, report_to=["wandb"], **sizes)
     assert_rows_are(parquet(tmp_path, 1), trajectories(tmp_path, "step_000001.jsonl"))

@@ -1,4 +1,4 @@
-"""Long rollouts: ten searches and sixteen thousand tokens, trained on in micro-batches."""
+"""Training in micro-batches on long rollouts with ten searches and sixteen thousand tokens."""
 
 import pytest
 
@@ -8,7 +8,7 @@ SEARCHES, LENGTH = 10, 16_000
 
 
 class LongPassages:
-    """A retriever of passages of about 1,600 tokens; only the last holds the gold answer."""
+    """Retriever of passages of about 1,600 tokens. Only the last contains the gold answer."""
 
     def __init__(self):
         self.searches = 0
@@ -22,7 +22,7 @@ class LongPassages:
 
 @pytest.fixture
 def long_trainer(make_trainer):
-    """Its model generates on every context, but what it writes is replaced: it searches ten times, then answers."""
+    """Trainer whose model generates, but the text is replaced by ten searches and an answer."""
     trainer = make_trainer(
         trainer_kwargs={"retriever": LongPassages()},
         max_steps=1,

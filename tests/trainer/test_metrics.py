@@ -1,4 +1,4 @@
-"""Metrics of a batch, by hand."""
+"""Metrics of a batch, compared with values computed by hand."""
 
 import math
 from dataclasses import replace
@@ -25,7 +25,7 @@ def metrics(outcomes, num_turns, first_hits, advantages, group_size=4):
 
 
 def test_kinds_are_shares_of_the_scorable_rollouts():
-    # Success with and without retrieval, near miss, two failures; the last three rollouts are unscorable.
+    # Success with and without retrieval, near miss, two failures. The last three rollouts are unscorable.
     outcomes = [1.0, 1.0, 0.5, 0.0, 0.0, NAN, NAN, NAN]
     values = metrics(outcomes, [1] * 8, [0, -1, 0, -1, -1, 0, -1, -1], [[0.0]] * 8)
     assert values["tspo/complete_success"] == pytest.approx(1 / 5)
@@ -41,7 +41,7 @@ def test_group_is_all_wrong_without_a_correct_rollout_but_not_without_a_scorable
 
 
 def test_signal_is_counted_for_these_advantages_and_for_grpos():
-    # All wrong with an occurrence: signal for us, none for GRPO. Mixed: signal for both. All right, all wrong: none.
+    # All wrong with an occurrence: signal for TSPO only. Mixed: signal for both. All right, all wrong: no signal.
     outcomes = [0.0] * 4 + [1.0, 0.0, 0.0, 0.0] + [1.0] * 4 + [0.0] * 4
     signal = [[1.5], [-0.5], [-0.5], [-0.5]]
     values = metrics(outcomes, [1] * 16, [0] + [-1] * 15, signal * 2 + [[0.0]] * 8)
@@ -122,7 +122,7 @@ def test_what_the_retriever_counts_is_a_metric_even_where_processes_count_differ
     other = replace(OTHER, counters={"retries": 1, "skipped": 3})
     values = search_metrics([one, other])
     assert (values["search/retries"], values["search/skipped"]) == (3, 3)
-    assert values["search/failed"] == 1  # that of the rollouts
+    assert values["search/failed"] == 1  # the loop's count
 
 
 def test_a_cache_has_a_hit_rate():

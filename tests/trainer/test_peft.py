@@ -1,4 +1,4 @@
-"""Adapters: LoRA trains the adapters and leaves the base model alone, on a base in four bits (QLoRA), too."""
+"""LoRA trains the adapters and keeps the base model unchanged, also on a base in four bits (QLoRA)."""
 
 import shutil
 
@@ -14,7 +14,7 @@ LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "k_proj", "v_proj"
 
 @pytest.fixture
 def make_lora_run(make_trainer, tmp_path):
-    """Builds a LoRA trainer of three steps with a checkpoint after each; its adapters go to `folder`."""
+    """Build a LoRA trainer of three steps with a checkpoint after each. Its adapters go to `folder`."""
 
     def make(folder="out", trainer_kwargs=None, **changes):
         kwargs = {
@@ -50,7 +50,7 @@ def test_adapters_change_and_the_base_without_them_is_the_reference_model(make_l
     assert all(torch.equal(trained[name], base[name]) for name in base)
     assert trainer.ref_model is None
     divergences = [entry["kl"] for entry in trainer.state.log_history if "kl" in entry]
-    assert divergences[0] == 0.0  # adapters begin as nothing
+    assert divergences[0] == 0.0  # adapters begin without effect
     assert divergences[-1] > 0.0
 
 
@@ -68,10 +68,10 @@ def test_checkpoint_holds_the_adapters_only_and_they_load_on_the_base(make_lora_
 
 
 def assert_resumes(make_run, tmp_path, **kwargs):
-    """A run that is resumed ends with the parameters of one that was not interrupted."""
+    """A resumed run ends with the parameters of an uninterrupted one."""
     whole = make_run("whole", num_iterations=2, **kwargs)
     whole.train()
-    for step in (1, 2):  # between two uses of the same rollouts, and between two generations
+    for step in (1, 2):  # between two uses of the same rollouts, and before new rollouts
         resumed = make_run(f"resumed-{step}", num_iterations=2, **kwargs)
         checkpoint = tmp_path / f"resumed-{step}" / f"checkpoint-{step}"
         shutil.copytree(tmp_path / "whole" / f"checkpoint-{step}", checkpoint)
@@ -90,7 +90,7 @@ def test_resumed_run_ends_with_the_same_adapters(make_lora_run, tmp_path):
 
 @pytest.fixture
 def four_bits():
-    """A base model in four bits; bitsandbytes runs it on a CPU, too."""
+    """A base model in four bits, which bitsandbytes also runs on a CPU."""
     pytest.importorskip("bitsandbytes")
     from transformers import BitsAndBytesConfig
 

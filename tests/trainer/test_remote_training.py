@@ -1,4 +1,4 @@
-"""Training against a real server process: the same run as with the index at hand, and one that survives its server."""
+"""Training with a real server process: the same run as with a local index, and a run that survives its server."""
 
 import math
 
@@ -13,7 +13,7 @@ from ..serving import serving
 
 @pytest.fixture(scope="module")
 def remote(index_path):
-    """A client of a server that all but one test share."""
+    """Client of a server that most tests share."""
     with serving("--index", index_path) as (_, url), RemoteRetriever(url) as client:
         yield client
 

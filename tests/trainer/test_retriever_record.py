@@ -1,4 +1,4 @@
-"""The retriever's identity is kept with the run and its checkpoints, and compared on resuming."""
+"""The run and its checkpoints record the retriever's identity, and resuming compares it."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from tspo_trl.trainer.callbacks import warn_of_another_retriever
 
 @pytest.fixture
 def finished(make_trainer):
-    """A run of one step with a checkpoint, which a resumed run has only to load."""
+    """A run of one step with a checkpoint. Resumed runs only load it."""
     make_trainer(max_steps=1, save_strategy="steps", save_steps=1).train()
 
 
@@ -40,7 +40,7 @@ def test_resuming_with_another_retriever_warns(finished, make_trainer, index_pat
 
 
 class Described:
-    """A retriever of somebody else, with an identity."""
+    """A user's retriever with an identity."""
 
     def __init__(self, *identity):
         self.identity = RetrieverIdentity(*identity)

@@ -1,4 +1,4 @@
-"""Tables of rollouts and of turns, made of records written down by hand."""
+"""Tables of rollouts and of turns, from records written by hand."""
 
 import json
 from html import unescape

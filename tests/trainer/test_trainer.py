@@ -14,7 +14,7 @@ from tspo_trl.credit import group_advantages
 
 
 def scored_batch(trainer):
-    """The trainer, and one generated and scored batch of it."""
+    """A trainer with one generated and scored batch."""
     inputs = next(iter(trainer.get_train_dataloader()))
     trainer.model.train()
     return trainer._generate_and_score_completions(inputs)
@@ -60,7 +60,7 @@ def test_each_turns_tokens_get_its_advantage_and_all_others_none(make_trainer):
 
 
 def recorded_batch(trainer):
-    """Outcomes, numbers of turns and first hits of the batch in hand, and the advantages of its turns."""
+    """Outcomes, numbers of turns, first hits and turn advantages of the current batch."""
     records = trainer._trajectory_files.records["train"]
     hits = [-1 if record["first_occurrence"] is None else record["first_occurrence"] for record in records]
     batch = ([record["outcome"] for record in records], [len(record["turns"]) for record in records], hits)
@@ -217,7 +217,7 @@ def test_a_batch_used_for_several_steps_keeps_each_rollouts_advantages(make_trai
 
 
 def test_rollouts_of_trls_own_loops_are_credited_by_what_their_tools_returned(make_trainer, tokenizer):
-    """Two groups of wrong answers; in each, the first rollout's tool returned the gold answer after its first turn."""
+    """Two groups of wrong answers. In each, a tool returned the gold answer after turn 0 of the first rollout."""
 
     def rollout_func(prompts, trainer):
         parts = [[("call", 1), (" Paris " if i % 4 == 0 else " Rome ", 0), ("done", 1)] for i in range(len(prompts))]

@@ -1,4 +1,4 @@
-"""What we depend on inside TRL: a test fails by the hook's name when TRL changes it."""
+"""The internals of TRL that we use. If TRL changes one, a test with its name fails."""
 
 import ast
 import importlib
@@ -267,7 +267,7 @@ def test_writer_of_tensorboard_is_where_the_callback_keeps_it(tmp_path):
 
 
 def test_trainer_whose_init_never_ran_generates_as_trls(make_trainer):
-    """TRL's own tests build their trainers so."""
+    """TRL's own tests create such trainers."""
     ours, theirs = object.__new__(TSPOTrainer), make_trainer(trainer_kwargs=WITHOUT_RETRIEVER)
     vars(ours).update(
         {name: value for name, value in vars(theirs).items() if name not in ("retriever", "_is_credited")}
@@ -297,7 +297,7 @@ def test_vllm_generation_has_what_says_whether_processes_share_an_engine():
 
 
 def test_vllm_generation_hands_each_process_its_share_by_position():
-    """Why processes bring equally many prompts."""
+    """The reason why all processes need equally many prompts."""
     assert "accelerator.process_index * len(prompts)" in inspect.getsource(VLLMGeneration.generate)
 
 

@@ -1,8 +1,8 @@
-"""One evaluation in each of several processes, started by torchrun; each process writes the metrics that it got.
+"""One evaluation in several processes, started by torchrun. Each process writes its metrics.
 
     torchrun --nproc_per_node 2 tests/training_runs/evaluation_run.py MODEL INDEX QUESTIONS OUTPUT
 
-Batches are of two: of the five questions, two processes answer four, and then one and three that fill up.
+Each process answers two questions at a time. Of five questions, the second round has one and three repeated ones.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A training run in a process of its own, for a test to kill."""
+"""A training run in its own process, which a test kills."""
 
 from datasets import Dataset
 from transformers import TrainerCallback
@@ -19,12 +19,12 @@ QUESTIONS = Dataset.from_list(
 
 
 def length_reward(completions, **kwargs):
-    """Tells all rollouts from each other: every step changes the parameters."""
+    """Reward all rollouts differently, so that every step changes the parameters."""
     return [len(text) / 1000 for text in completions]
 
 
 class Announce(TrainerCallback):
-    """Says through a pipe that training begins."""
+    """Callback that announces the beginning of training through a pipe."""
 
     def __init__(self, pipe):
         self.pipe = pipe
@@ -34,10 +34,10 @@ class Announce(TrainerCallback):
 
 
 def train(output_dir, model, index, pipe):
-    """Train for six steps, from the last complete checkpoint if there is one: all that can be interrupted is in it.
+    """Train for six steps, from the last complete checkpoint if there is one.
 
-    Two groups of eight questions are a step, and four steps an epoch. The rollouts of a step serve for the next one,
-    too. Each step ends with a checkpoint, of which two are kept, each second one with an evaluation before it.
+    A step has two of eight questions, an epoch has four steps, and every second step uses the rollouts of the step
+    before. Every step ends with a checkpoint (two are kept), and every second one with an evaluation before that.
     """
     args = TSPOConfig(
         output_dir=str(output_dir),

@@ -1,4 +1,4 @@
-"""Starts `searchworld_run.py` in one or several processes, and compares what they leave."""
+"""Start `searchworld_run.py` in one or several processes, and compare the results."""
 
 import json
 import os
@@ -11,11 +11,11 @@ import torch
 from .searchworld_run import STEPS, joined, make_searchworld, read_run
 
 SCRIPT = Path(__file__).with_name("searchworld_run.py")
-BATCH_SIZE = 12  # of all processes together: with groups of four, one group is shared by two processes
+BATCH_SIZE = 12  # of all processes together; with groups of four, two processes share one group
 
 
 def searchworld(tmp_path_factory):
-    """Folder of the world, made once in a session: the policy's warm start takes the better part of a minute."""
+    """Folder of the world, created once per session, because the warm start takes most of a minute."""
     folder = tmp_path_factory.getbasetemp() / "searchworld"
     if not folder.exists():
         make_searchworld(folder)
@@ -23,12 +23,12 @@ def searchworld(tmp_path_factory):
 
 
 def train(world, output_dir, num_processes, timeout=300, **settings):
-    """Train with `torchrun` and return what each process left, whatever the launcher's exit status."""
+    """Train with `torchrun` and return the results of each process, even if the launcher fails."""
     return _launch(["--nproc_per_node", str(num_processes)], world, output_dir, num_processes, timeout, settings)
 
 
 def replay_in_one_process(world, output_dir, replay):
-    """Train in one process on the rollouts that an earlier run recorded; returns what the process left."""
+    """Train in one process on the recorded rollouts of an earlier run, and return its results."""
     return _launch(["--nproc_per_node", "1"], world, output_dir, 1, 300, {}, replay=str(replay))[0]
 
 
@@ -38,19 +38,19 @@ def _launch(launcher, world, output_dir, num_processes, timeout, settings, **arg
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *launcher, str(SCRIPT), json.dumps(run)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["DS_ACCELERATOR"] = "cpu"
-    # DeepSpeed looks there for ninja, which is installed beside Python.
+    # DeepSpeed needs ninja, which is installed beside Python.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     result = subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, env=environment, check=False, errors="replace"
     )
-    # DeepSpeed may abort at exit on a CPU, after all is done.
+    # DeepSpeed may abort at exit on a CPU, after training.
     left = read_run(output_dir)
     assert len(left) == num_processes, result.stderr[-3000:]
     return left
 
 
 def assert_equal_parameters(processes):
-    """All processes end with the same parameters, bit for bit, and each parameter has been trained."""
+    """All processes end with the same parameters, bit for bit, and all parameters have changed."""
     first, *others = processes
     for name, value in first["parameters"].items():
         assert not torch.equal(value, first["before"][name]), name
@@ -59,7 +59,7 @@ def assert_equal_parameters(processes):
 
 
 def assert_as_in_one_process(processes, one):
-    """Advantages are those of one process on the same rollouts, exactly, and parameters within rounding."""
+    """Compared with one process on the same rollouts, advantages are equal and parameters differ by rounding."""
     advantages = joined(processes, "advantages")
     assert [len(step) for step in advantages] == [BATCH_SIZE] * STEPS
     assert all(any(value != 0 for row in step for value in row) for step in advantages)
@@ -70,5 +70,5 @@ def assert_as_in_one_process(processes, one):
 
 
 def most_turns(process):
-    """The turns of the longest rollout at each step of a process: how often it had to generate."""
+    """Turns of the longest rollout at each step of a process."""
     return [max(len(rollout.turns) for rollout in rollouts) for rollouts in process["rollouts"]]

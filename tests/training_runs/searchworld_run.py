@@ -1,4 +1,4 @@
-"""Five TSPO steps on SearchWorld in one or several processes, started by torchrun; each process leaves what it had.
+"""Five TSPO steps on SearchWorld in one or several processes, started by torchrun. Each process saves its results.
 
     torchrun --nproc_per_node 2 tests/training_runs/searchworld_run.py '{"world": ..., "output_dir": ...}'
 
@@ -38,12 +38,12 @@ def make_searchworld(folder):
 
 
 def length_reward(completions, **kwargs):
-    """Tells all rollouts from each other: every step changes the parameters."""
+    """Reward all rollouts differently, so that every step changes the parameters."""
     return [len(text) / 1000 for text in completions]
 
 
 class RecordingTrainer(TSPOTrainer):
-    """Keeps its rollouts and their advantages, step by step, or takes recorded rollouts in place of new ones."""
+    """Trainer that records rollouts and advantages of each step, or replays recorded rollouts."""
 
     def __init__(self, *args, recorded=None, **kwargs):
         super().__init__(*args, **kwargs)
@@ -72,7 +72,7 @@ class RecordingTrainer(TSPOTrainer):
 
 
 def read_run(output_dir):
-    """What each process of a run left."""
+    """Results of each process of a run."""
     return [torch.load(path, weights_only=False) for path in sorted(Path(output_dir).glob("process_*.pt"))]
 
 
@@ -82,7 +82,7 @@ def joined(processes, name):
 
 
 def whole_parameters(model):
-    """All parameters of this process, gathered where DeepSpeed has them partitioned (a collective operation)."""
+    """All parameters, gathered if DeepSpeed has partitioned them (a collective operation)."""
     parameters = dict(model.named_parameters())
     gathering = contextlib.nullcontext()
     if is_deepspeed_zero3_enabled():
@@ -104,7 +104,7 @@ def main(world, output_dir, settings, replay=None):
         num_generations=4,
         reward_weights=[1.0, 0.1],
         learning_rate=1e-3,
-        adam_epsilon=1e-3,  # steps that follow the gradients and not their signs: rounding stays small
+        adam_epsilon=1e-3,  # steps follow the gradients and not their signs, so that rounding stays small
         lr_scheduler_type="constant",
         logging_steps=1,
         report_to="none",

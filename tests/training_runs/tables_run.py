@@ -1,4 +1,4 @@
-"""Three TSPO steps with an evaluation after the second, whose completions are logged; started by torchrun or alone.
+"""Three TSPO steps with an evaluation after the second, with logged completions. Run with or without torchrun.
 
 python tests/training_runs/tables_run.py '{"model": ..., "index": ..., "settings": {"output_dir": ...}}'
 """
@@ -33,7 +33,7 @@ def rows(questions):
 
 
 def length_reward(completions, log_extra, **kwargs):
-    """Logs a column of its own, and one whose name is that of ours."""
+    """Log a new column, and one with the name of a TSPO column."""
     lengths = [float(len(completion)) for completion in completions]
     log_extra("length", lengths)
     log_extra("kind", ["long" if length > 100 else "short" for length in lengths])
@@ -41,7 +41,7 @@ def length_reward(completions, log_extra, **kwargs):
 
 
 def main(model, index, settings, calls_tools=False):
-    """Train, with search as the chat template's tool if so asked."""
+    """Train, with or without tool calls of the chat template."""
     args = TSPOConfig(
         max_steps=STEPS,
         logging_steps=1,

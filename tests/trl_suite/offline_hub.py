@@ -1,4 +1,4 @@
-"""Writes local stand-ins for the tiny models and datasets of the Hub that TRL's tests load, to run them offline.
+"""Write local replacements for the tiny models and datasets that TRL's tests load from the Hub.
 
     python offline_hub.py FOLDER
 
@@ -27,7 +27,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 CHAT_TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 
-# Tokens that TRL's tests of tool calls feed as ids.
+# Tokens that TRL's tests of tool calls pass as ids.
 QWEN_TOKENS = {
     314: " {", 330: ' "', 293: " b", 397: ">\n", 411: "out", 450: "dec", 497: '",', 522: "</", 606: "name",
     788: '":', 894: " any", 927: "sh", 944: "'t", 1318: "text", 1414: " know", 1513: " don", 2765: " won",
@@ -110,7 +110,7 @@ def make_tokenizer(template: str) -> PreTrainedTokenizerFast:
 
 
 def initialize(model: PreTrainedModel) -> PreTrainedModel:
-    """Larger weights than the default: the gradients of so small a model must move every parameter."""
+    """Set larger weights than the default, so that the gradients of the small model change every parameter."""
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
             torch.nn.init.xavier_uniform_(module.weight)
@@ -130,7 +130,7 @@ def write_models(folder: Path) -> None:
 
 
 def write_remote_code_model(folder: Path) -> None:
-    """A model that loads with `trust_remote_code=True` only."""
+    """Write a model that loads only with `trust_remote_code=True`."""
     path = folder / "tiny-RemoteForCausalLM"
     config = AutoConfig.for_model("llama", **SMALL)
     AutoModelForCausalLM.from_config(config).save_pretrained(path)
@@ -146,7 +146,7 @@ def write_remote_code_model(folder: Path) -> None:
 
 
 def write_dataset(folder: Path, configurations: dict[str, Dataset]) -> None:
-    """Writes each configuration's 4 training and 2 test rows: fewer than TRL's, for the sake of time."""
+    """Write 4 training and 2 test rows of each configuration, fewer than TRL's to save time."""
     header = ["---", "configs:"]
     for name, dataset in configurations.items():
         header += [f"- config_name: {name}", "  data_files:"]

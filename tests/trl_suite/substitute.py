@@ -1,4 +1,4 @@
-"""Pytest plugin that puts other classes in the place of `trl.GRPOTrainer` and `trl.GRPOConfig`.
+"""Pytest plugin that replaces `trl.GRPOTrainer` and `trl.GRPOConfig` by other classes.
 
 The environment variables `TRL_SUITE_TRAINER` and `TRL_SUITE_CONFIG` name the classes as `module.Class`. The plugin
 must be loaded (`-p substitute`) before the tests that import the names from `trl`.
@@ -11,7 +11,7 @@ import trl
 
 
 def no_optional_dependency(name: str):
-    """Stands for a check of `trl.import_utils` that the tests know and the installed TRL does not."""
+    """Replace a check of `trl.import_utils` that the tests use and the installed TRL does not have."""
     if name.startswith("is_") and name.endswith("_available"):
         return lambda *args, **kwargs: False
     raise AttributeError(f"module 'trl.import_utils' has no attribute {name!r}")

@@ -1,13 +1,13 @@
-"""TRL's own tests of `GRPOTrainer` with `TSPOTrainer` in its place: without a retriever it is a drop-in replacement.
+"""TRL's own tests of `GRPOTrainer`, run with `TSPOTrainer`, which replaces it if there is no retriever.
 
-TRL's tests are neither here nor in TRL's package. The environment variable `TRL_TESTS` names the folder `tests` of a
-checkout of TRL, best of the version installed:
+TRL's package does not include its tests. The environment variable `TRL_TESTS` names the folder `tests` of a checkout
+of TRL, preferably of the installed version:
 
     git clone --depth 1 --branch v1.16.0 https://github.com/huggingface/trl
     TRL_TESTS=trl/tests pytest -m slow tests/trl_suite
 
-They run offline, on stand-ins for the models and datasets that they load from the Hub. A test that fails or skips with
-TRL's own trainer here (no GPU, no vLLM, no stand-in for its model) says nothing about ours and is left out.
+They run offline, with local replacements for the models and datasets of the Hub. Tests that fail or skip with TRL's
+own trainer (no GPU, no vLLM, no replacement for a model) are left out.
 """
 
 import os
@@ -20,7 +20,7 @@ import pytest
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-LEAST_PASSED = 60  # fewer with TRL's own trainer: it is the stand-ins that are broken
+LEAST_PASSED = 60  # if fewer pass with TRL's own trainer, the replacements are broken
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 def trl_tests():
     folder = os.environ.get("TRL_TESTS")
     if not folder:
-        pytest.skip("TRL's tests are not at hand: set TRL_TESTS to the folder `tests` of a checkout of TRL")
+        pytest.skip("TRL's tests are missing. Set TRL_TESTS to the folder `tests` of a checkout of TRL.")
     path = Path(folder).resolve() / "test_grpo_trainer.py"
     assert path.is_file(), f"TRL_TESTS is {folder!r}, but there is no {path}"
     return path
@@ -44,7 +44,7 @@ def offline_hub(trl_tests, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outcomes_with(trl_tests, offline_hub):
-    """Runs TRL's tests with a trainer and a configuration, and gives each test's outcome."""
+    """Run TRL's tests with a trainer and a configuration, and return the outcome of each test."""
 
     def run(trainer: str, config: str) -> dict[str, str]:
         report = offline_hub / f"{trainer}-{config}.xml"
@@ -53,7 +53,7 @@ def outcomes_with(trl_tests, offline_hub):
             "TRL_SUITE_TRAINER": trainer,
             "TRL_SUITE_CONFIG": config,
             "PYTHONPATH": os.pathsep.join([str(HERE), str(REPOSITORY)]),
-            "HF_HOME": str(offline_hub / "cache"),  # the user's may hold other versions of the datasets
+            "HF_HOME": str(offline_hub / "cache"),  # the user's cache may contain other versions of the datasets
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
         }

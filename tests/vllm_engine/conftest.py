@@ -1,4 +1,4 @@
-"""What the tests with a real vLLM engine share: they run with `make test-vllm`, in an environment of their own."""
+"""Fixtures of the tests with a real vLLM engine. `make test-vllm` runs them in a separate environment."""
 
 import copy
 import os
@@ -8,17 +8,17 @@ import pytest
 from ..tiny_models import TAG_ACTIONS, TAG_ENDINGS, save, teach_to_call, tiny_qwen2
 from .vllm_server import free_port, serving_vllm
 
-# Heads of width 32: vLLM on a CPU has no narrower ones.
+# The smallest width of heads that vLLM supports on a CPU is 32.
 FOR_VLLM = {"num_attention_heads": 1, "num_key_value_heads": 1, "max_position_embeddings": 2048}
 
-# One gigabyte holds far more keys and values than these models need; vLLM would take half of the machine's memory.
+# One gigabyte is more than these models need for keys and values. By default vLLM takes half of the memory.
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer):
-    """As the fixture that it replaces, but `</answer>` is a special token, as some models' tags are."""
+    """The tokenizer of the other tests, with `</answer>` as a special token, as in some models."""
     special = copy.deepcopy(tokenizer)
     special.add_special_tokens({"additional_special_tokens": ["</answer>"]})
     return special
@@ -26,7 +26,7 @@ def tokenizer(tokenizer):
 
 @pytest.fixture(scope="session")
 def searching_model_path(tmp_path_factory, tokenizer):
-    """As the fixture that it replaces, for vLLM: it attends to more, so it learns behind the text of prompts."""
+    """The model of the other tests for vLLM. It has wider heads, and also learns after the text of prompts."""
     import torch
 
     from tspo_trl.protocols.tags import TagProtocol
@@ -39,7 +39,7 @@ def searching_model_path(tmp_path_factory, tokenizer):
     length, shape = 64, (len(texts), 64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(150):
-        # What stands before differs at every step, and so do positions: rollouts act at any.
+        # The text before and the positions differ at every step, because rollouts act at any position.
         start = int(torch.randint(0, prompt.shape[1] - length, ()))
         before = prompt[:, start : start + length].expand(shape)
         positions = torch.arange(length + labels.shape[1]) + torch.randint(0, 400, (len(texts), 1))
@@ -56,7 +56,7 @@ def searching_model_path(tmp_path_factory, tokenizer):
 
 @pytest.fixture(scope="session")
 def chat_model_path(tmp_path_factory, chat_tokenizer):
-    """As the fixture that it replaces, with such heads."""
+    """The chat model of the other tests, with heads for vLLM."""
     model = tiny_qwen2(chat_tokenizer, **FOR_VLLM)
     teach_to_call(model, chat_tokenizer)
     return save(model, chat_tokenizer, tmp_path_factory.mktemp("model") / "chat-qwen2")
@@ -65,7 +65,7 @@ def chat_model_path(tmp_path_factory, chat_tokenizer):
 @pytest.fixture(scope="session")
 def one_engine():
     """
-    Has all trainers in colocate mode share one engine, because each takes long to load and a gigabyte.
+    Let all trainers in colocate mode share one engine, because each engine takes long to load and a gigabyte.
 
     Every trainer sends its weights before it first generates. Options that TRL does not offer: eager mode saves the
     compilation, and in float32 rounding does not hide stale weights (vLLM would make bfloat16 of it). All others are
@@ -88,7 +88,7 @@ def one_engine():
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory, searching_model_path):
-    """A vLLM server of the searching model, started as TRL documents it but with our weight transfer."""
+    """A vLLM server of the searching model, started as TRL documents it, with our weight transfer."""
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with serving_vllm(searching_model_path, log) as url:
         yield url
@@ -106,7 +106,7 @@ def make_colocate_trainer(make_trainer, one_engine):
 
 @pytest.fixture
 def make_server_trainer(make_trainer, server_url, monkeypatch):
-    """`make_trainer` with vLLM on the server, to which its weights go."""
+    """`make_trainer` with the vLLM server, which receives its weights."""
     from trl.generation import vllm_generation
     from vllm_on_cpu.sender import StoreVLLMClient
 

@@ -1,8 +1,8 @@
-"""What the tests with a real vLLM engine measure."""
+"""Measurements of the tests with a real vLLM engine."""
 
 import torch
 
-# vLLM and transformers compute in float32 here: their means differ by less than 1e-5, and by more than 1e-2 where vLLM
+# vLLM and transformers compute in float32 here. Their means differ by less than 1e-5, and by more than 1e-2 if vLLM
 # has the weights of an earlier step.
 MAX_LOGP_DIFFERENCE = 2e-3
 
@@ -14,7 +14,7 @@ def logp_differences(trainer):
 
 
 def assert_that_stale_weights_are_seen(make_trainer):
-    """Four steps without synchronisation: what the tests look at does tell."""
+    """Four steps without synchronisation show a large difference."""
     trainer = make_trainer(max_steps=4, learning_rate=2e-3)
     trainer.vllm_generation.sync_weights()  # an engine may have another trainer's weights
     trainer.vllm_generation.sync_weights = lambda: None
@@ -33,7 +33,7 @@ def run_rollouts(trainer, count=16):
 
 
 def own_logprobs(model, prompt_ids, completion_ids):
-    """Log-probability of each completion token, as the trained model itself has it."""
+    """Log-probability of each completion token in the trained model."""
     ids = torch.tensor([prompt_ids + completion_ids])
     with torch.no_grad():
         logits = model(ids).logits[0, len(prompt_ids) - 1 : -1]

@@ -1,4 +1,4 @@
-"""Training with vLLM in the trainer's process: it samples from the weights in training."""
+"""Training with vLLM in the trainer's process. It samples from the current weights."""
 
 import pytest
 import torch
@@ -36,5 +36,5 @@ def test_lora_is_merged_for_sampling_and_leaves_the_base_as_it_was(make_colocate
     base = trainer.accelerator.unwrap_model(trainer.model).unload()
     original = AutoModelForCausalLM.from_pretrained(searching_model_path).state_dict()
     for name, parameter in base.state_dict().items():
-        # TRL adds the adapters for each synchronisation and takes them away again, which rounds.
+        # TRL merges the adapters for each synchronisation and unmerges them, which rounds.
         torch.testing.assert_close(parameter, original[name], rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Evaluation with vLLM, in this process and as an OpenAI-compatible server, makes the rollouts of transformers."""
+"""Evaluation with vLLM, in process and as an OpenAI-compatible server, gives the same rollouts as transformers."""
 
 import functools
 
@@ -10,14 +10,14 @@ from tspo_trl.evaluation.arguments import AgentArguments
 from tspo_trl.evaluation.backends import open_agent
 from tspo_trl.trajectory import read_json_lines
 
-# Of different lengths: what the policy does depends on the position.
+# Questions of different lengths, because the policy's actions depend on the position.
 ROWS = [{"question": f"Number {number}{' and' * number}, what is the capital of France?"} for number in range(24)]
 BUDGETS = {"max_turns": 2, "max_turn_length": 24, "max_feedback_length": 60, "max_completion_length": 200}
 
 
 @pytest.fixture
 def rollouts(searching_model_path, retriever):
-    """Has a backend answer the questions."""
+    """Answer the questions with a backend."""
 
     def make(backend, model=searching_model_path, **arguments):
         arguments = {"search_top_k": 1, "dtype": "float32", **BUDGETS, **arguments}

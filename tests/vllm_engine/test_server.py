@@ -1,4 +1,4 @@
-"""Training with a vLLM server: one and two processes, whose weights it samples from."""
+"""Training with a vLLM server in one and two processes. The server samples from the current weights."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Turns that vLLM generates end at an action, within their own budgets, with a log-probability for each token."""
+"""Turns of vLLM end at an action or at their budget, and have a log-probability for each token."""
 
 import math
 
@@ -13,7 +13,7 @@ STOP_STRINGS = ("</search>", "</answer>")
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The budget of each request that reaches the engine, with the length of its prompt, turn by turn."""
+    """Length of the prompt and budget of each request to the engine, turn by turn."""
     from vllm.v1.engine.llm_engine import LLMEngine
 
     seen = []
@@ -44,7 +44,7 @@ def test_turns_keep_their_stop_string_and_nothing_is_sampled_behind_it(make_vllm
 
 
 def test_stop_string_that_is_a_special_token_ends_a_turn(make_vllm_trainer, tokenizer):
-    """vLLM looks for it in the text, from which it leaves special tokens out unless told otherwise."""
+    """vLLM searches the text for stop strings, and by default omits special tokens from the text."""
     special = tokenizer.convert_tokens_to_ids("</answer>")
     assert special in tokenizer.all_special_ids
     output = run_rollouts(make_vllm_trainer())
@@ -86,7 +86,7 @@ def test_each_row_of_a_batch_samples_up_to_its_own_budget(make_vllm_trainer):
 
 
 def test_engine_in_process_cuts_a_completion_where_its_context_ends(make_colocate_trainer):
-    """A server refuses the request instead, see `test_server.py`."""
+    """A server refuses such a request, see `test_server.py`."""
     generation = make_colocate_trainer().vllm_generation
     generation.generation_kwargs = {"ignore_eos": True}
     generation.max_completion_length = 500
@@ -114,7 +114,7 @@ def test_second_turn_reads_its_prompt_from_the_prefix_cache(make_colocate_traine
 
 
 def score(trainer, rollouts):
-    """TRL's scoring of rollouts that have been generated before."""
+    """Let TRL score given rollouts."""
     trainer.rollout_func = lambda prompts, trainer: rollouts
     return trainer._generate_and_score_completions([trainer.train_dataset[0]] * len(rollouts["prompt_ids"]))
 

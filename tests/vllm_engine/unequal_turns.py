@@ -1,4 +1,4 @@
-"""Run by two processes: four TSPO steps with a vLLM server, in which one process's rollouts have more turns.
+"""Four TSPO steps with a vLLM server in two processes. The rollouts of one process have more turns.
 
 Arguments: folder of the model, folder of the index, URL of the server, a free port, folder for the results.
 """
@@ -20,14 +20,14 @@ QUESTIONS = ["What is the capital of France?", "What is the capital of Italy?", 
 
 
 class AnswerAtOnce(TagProtocol):
-    """Takes the first turn for an answer, whatever it says."""
+    """Protocol that parses every turn as an answer."""
 
     def parse(self, text, *args, **kwargs):
         return super().parse("<answer> Rome </answer>", *args, **kwargs)
 
 
 class NeverAnswer(TagProtocol):
-    """Takes every turn for a search of the same."""
+    """Protocol that parses every turn as the same search."""
 
     def parse(self, text, *args, **kwargs):
         return super().parse("<search> Rome </search>", *args, **kwargs)
@@ -56,7 +56,7 @@ def main(model, index, url, group_port, folder):
     def keep(inputs):
         output = score(inputs)
         generated = (output["completion_mask"] * output["tool_mask"]).bool()
-        # TRL logs the mean over both processes; this is this process's part.
+        # TRL logs the mean over both processes. This is the part of this process.
         difference = (output["old_per_token_logps"] - output["sampling_per_token_logps"]).abs()[generated]
         own_differences.append(difference.mean().item())
         turns.append(max(len(trajectory.turns) for trajectory in trainer._trajectories))

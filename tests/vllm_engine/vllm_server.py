@@ -1,4 +1,4 @@
-"""Starts `vllm serve` in a process of its own."""
+"""Start `vllm serve` in its own process."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ START_SECONDS = 300
 
 
 def free_port():
-    """A port that nothing listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -23,7 +23,7 @@ def free_port():
 
 @contextmanager
 def serving_vllm(model, log, **environment):
-    """Start a server of the model, its output in the file `log`; give its URL."""
+    """Start a server of the model with its output in the file `log`, and yield its URL."""
     port = free_port()
     command = [
         str(Path(sys.executable).parent / "vllm"), "serve", str(model), "--host", "127.0.0.1", "--port", str(port),
@@ -36,7 +36,7 @@ def serving_vllm(model, log, **environment):
             env={**os.environ, "VLLM_SERVER_DEV_MODE": "1", **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # the engine is a process of its own: both end together
+            start_new_session=True,  # the engine is another process; both end together
         )
     try:
         _wait_until_healthy(f"http://127.0.0.1:{port}/health", process, log)

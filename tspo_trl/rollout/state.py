@@ -1,4 +1,4 @@
-"""State of an unfinished rollout, and its budgets."""
+"""State of a rollout, and its budgets."""
 
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -70,7 +70,7 @@ class RolloutLimits:
 @dataclass
 class Rollout:
     """
-    Unfinished rollout.
+    Rollout, unfinished or finished.
 
     Args:
         prompt_ids (`list[int]`):
@@ -89,7 +89,7 @@ class Rollout:
         action ([`~tspo_trl.protocols.base.ParsedAction`]):
             Action of the last turn.
         end_reason (`str`, *optional*):
-            Reason why the rollout ended, `None` while it is unfinished.
+            Why the rollout ended, `None` while it is unfinished.
     """
 
     prompt_ids: list[int]

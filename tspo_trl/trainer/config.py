@@ -32,15 +32,15 @@ class TSPOConfig(GRPOConfig):
 
         alpha (`float`, *optional*, defaults to `0.5`):
             Latent reward of a wrong rollout for the turn whose retrieved evidence first contains a gold answer (the
-            value is ours). Set it to 0 to turn the latent reward off. A division by the group's standard deviation
-            cancels it in all-wrong groups.
+            value is ours). Set it to 0 to turn the latent reward off. In all-wrong groups of equal outcomes it cancels
+            if advantages are divided by the group's standard deviation.
         credit (`str`, *optional*, defaults to `"first_occurrence"`):
             Turns that get `alpha`: `"first_occurrence"`, only the turn of the first occurrence (TSPO), or `"prefix"`,
             that turn and all turns before it (ours). Choose `"prefix"` to credit the searches that led to the
             evidence, too.
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            Outcome reward, the weighted sum of `reward_funcs`, from which a rollout is correct (ours). Lower it if
-            your outcome reward gives correct answers less than 1.
+            Outcome reward, the weighted sum of `reward_funcs`, from which a rollout is correct (ours). Set it to
+            the outcome reward of a correct answer.
         match (`str`, *optional*, defaults to `"token"`):
             How the evidence is searched for a gold answer: `"token"` matches normalised text at token boundaries
             (ours), `"substring"` matches normalised text anywhere. Choose `"substring"` for languages that write no
@@ -50,7 +50,7 @@ class TSPOConfig(GRPOConfig):
             words in a passage do answer your questions.
         skip_gold_in_question (`bool`, *optional*, defaults to `False`):
             If `True`, questions that already contain a gold answer get no latent reward (ours). Turn it on if many of
-            your questions repeat their answer.
+            your questions name their answer, as comparisons do.
 
         > Parameters that control the group-relative advantages
 
@@ -64,19 +64,19 @@ class TSPOConfig(GRPOConfig):
             reach the later turns.
         absent_turns (`str`, *optional*, defaults to `"skip"`):
             How rollouts that ended earlier enter the statistics of a later turn under `turn_baseline="same_turn"`:
-            `"skip"` leaves them out, `"zero"` counts them with reward 0 (ours). Choose `"zero"` if
-            `tspo/advantage/early_stopping` and `tspo/advantage/late_stopping` show that the number of turns pays or
-            costs: with `"skip"` the baseline depends on when rollouts stop.
+            `"skip"` leaves them out, `"zero"` counts them with reward 0 (ours). Choose `"zero"` to compare a turn with
+            all rollouts of the group. With `"skip"` the baseline depends on when rollouts stop, so that extra turns
+            can pay or cost. The metrics `tspo/advantage/early_stopping` and `tspo/advantage/late_stopping` show it.
         latent_in_mixed_groups (`bool`, *optional*, defaults to `False`):
             If `True`, near misses get `alpha` at trajectory level, too (ours). Turn it on to reward evidence in groups
             with a correct rollout. It then also pays for the wrong answer, and kept policies from learning to answer
             in `benchmarks/reproduction`. [`~tspo_trl.credit.group_advantages`] has it on by default.
         additive_credit (`bool`, *optional*, defaults to `False`):
             If `True`, the advantages of every group are GRPO's plus `alpha` times turn-level advantages of the
-            evidence alone (ours). Turn it on to credit evidence in mixed groups and in correct rollouts. The answer
-            after the evidence is judged by its outcome only. `alpha` does not cancel, `turn_level_groups` and
-            `latent_in_mixed_groups` have no effect, and `alpha=0.0` is GRPO. The rewards in trajectory files do not
-            change.
+            evidence, with reward 1 in the turns that `credit` names (ours). Turn it on to credit evidence in mixed
+            groups and in correct rollouts. The answer after the evidence is judged by its outcome only. `alpha` does
+            not cancel, `turn_level_groups` and `latent_in_mixed_groups` have no effect, and `alpha=0.0` is GRPO. The
+            rewards in trajectory files do not change.
 
         > Parameters that control search rollouts (used with a `retriever`)
 
@@ -138,8 +138,7 @@ class TSPOConfig(GRPOConfig):
     success_threshold: float = field(
         default=1.0,
         metadata={
-            "help": "Outcome reward from which a rollout is correct. Lower it if your outcome reward gives correct "
-            "answers less than 1."
+            "help": "Outcome reward from which a rollout is correct. Set it to the outcome reward of a correct answer."
         },
     )
     match: Match = field(
@@ -160,7 +159,7 @@ class TSPOConfig(GRPOConfig):
         default=False,
         metadata={
             "help": "If `True`, questions that already contain a gold answer get no latent reward. Turn it on if many "
-            "of your questions repeat their answer."
+            "of your questions name their answer, as comparisons do."
         },
     )
 
@@ -183,8 +182,7 @@ class TSPOConfig(GRPOConfig):
         default="skip",
         metadata={
             "help": "How rollouts that ended earlier enter the statistics of a later turn: 'skip' (not at all) or "
-            "'zero' (with reward 0). Choose 'zero' if the metrics under `tspo/advantage/` show that the number of "
-            "turns pays or costs."
+            "'zero' (with reward 0). Choose 'zero' to compare a turn with all rollouts of the group."
         },
     )
     latent_in_mixed_groups: bool = field(
@@ -198,14 +196,18 @@ class TSPOConfig(GRPOConfig):
         default=False,
         metadata={
             "help": "If `True`, the advantages of every group are GRPO's plus `alpha` times turn-level advantages of "
-            "the evidence alone. Turn it on to credit evidence in mixed groups and in correct rollouts."
+            "the evidence. Turn it on to credit evidence in mixed groups and in correct rollouts. "
+            "`turn_level_groups` and `latent_in_mixed_groups` then have no effect."
         },
     )
 
     # Parameters that control search rollouts
     max_turns: int = field(
         default=4,
-        metadata={"help": "Turns in which the model may search. Raise it if questions need more searches."},
+        metadata={
+            "help": "Turns in which the model may search. Raise it if questions need more searches. A rollout that "
+            "has not answered by then gets one last turn without a search."
+        },
     )
     max_turn_length: int = field(
         default=500,
@@ -221,7 +223,7 @@ class TSPOConfig(GRPOConfig):
         default=3,
         metadata={
             "help": "Passages per search. Raise it if the evidence is often ranked lower, together with "
-            "`max_feedback_length`."
+            "`max_feedback_length`. `top_k` is a different parameter, of sampling."
         },
     )
 

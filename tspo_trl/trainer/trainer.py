@@ -41,7 +41,7 @@ class TSPOTrainer(EvaluatingTrainer):
 
     [TSPO](https://huggingface.co/papers/2601.22776) trains a language model to search. It changes GRPO in two ways.
     The model generates in turns and may search after each turn. A wrong rollout gets partial credit for the turn whose
-    retrieved evidence first contains a gold answer, so that groups without a correct rollout still teach.
+    retrieved evidence first contains a gold answer, and groups without a correct rollout are compared turn by turn.
 
     Without a `retriever` the trainer generates as [`~trl.GRPOTrainer`] does and accepts the same arguments.
 

@@ -1,1 +1,1 @@
-"""What vLLM on a CPU lacks to serve a model that is being trained: a plugin, and both ends of a weight transfer."""
+"""Additions to vLLM on a CPU that training needs: a plugin, and both ends of a weight transfer."""

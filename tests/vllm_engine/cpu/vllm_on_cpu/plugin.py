@@ -1,4 +1,4 @@
-"""vLLM's end: linear layers that can be loaded again, and a weight transfer without GPUs."""
+"""Plugin of vLLM: linear layers that can load new weights, and a weight transfer without GPUs."""
 
 import os
 
@@ -6,7 +6,7 @@ import torch
 
 
 def register() -> None:
-    """Called by vLLM in each of its processes. With `VLLM_ON_CPU_PLAIN_LINEAR=0` linear layers stay as they are."""
+    """Entry point of the plugin. `VLLM_ON_CPU_PLAIN_LINEAR=0` leaves linear layers unchanged."""
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
     if os.environ.get("VLLM_ON_CPU_PLAIN_LINEAR", "1") == "1":
@@ -17,11 +17,11 @@ def register() -> None:
 
 def _keep_linear_weights_plain() -> None:
     """
-    Have linear layers compute with the weight that was loaded.
+    Let linear layers compute with the loaded weight.
 
     vLLM's CPU backend repacks the weight for oneDNN, computes with the packed copy and puts an empty parameter in the
     weight's place. TRL could not load new weights into an engine in its own process: `'Parameter' object has no
-    attribute 'weight_loader'`. A server packs anew behind each update.
+    attribute 'weight_loader'`. A server repacks after each update.
     """
     import vllm.model_executor.layers.utils as layers
 

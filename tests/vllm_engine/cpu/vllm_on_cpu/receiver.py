@@ -1,4 +1,4 @@
-"""The server's end of the weight transfer `cpu_store`: tensors come over a TCP store instead of NCCL."""
+"""The server's end of the weight transfer `cpu_store`, over a TCP store instead of NCCL."""
 
 from typing import Any
 

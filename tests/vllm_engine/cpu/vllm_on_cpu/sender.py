@@ -1,4 +1,4 @@
-"""The trainer's end of the weight transfer `cpu_store`: TRL's client knows NCCL only."""
+"""The trainer's end of the weight transfer `cpu_store`. TRL's client supports only NCCL."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ class StoreVLLMClient(VLLMClient):
     """TRL's client, with its weight transfer replaced. All requests are TRL's."""
 
     def init_communicator(self, device: torch.device | str | int = 0) -> None:
-        """Open the store and have the server join it, which blocks until both are there."""
+        """Open the store and let the server join it. Blocks until both are connected."""
         world_size = self.get_world_size() + 1
         init_info = {
             "master_address": "127.0.0.1",
