@@ -1,4 +1,4 @@
-"""TSPO, turn-level search policy optimization, on top of TRL."""
+"""TSPO, Turn-level Stage-aware Policy Optimization, on top of TRL."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
