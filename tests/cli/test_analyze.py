@@ -1,4 +1,4 @@
-"""`tspo-trl analyze`: what it prints, draws and refuses."""
+"""`tspo-trl analyze`: tables, JSON, plots and wrong options."""
 
 import argparse
 import json
