@@ -32,3 +32,8 @@ def test_a_server_can_be_searched(capsys):
     finally:
         server.kill()
     assert "Passage for capital of France." in capsys.readouterr().out
+
+
+def test_without_anything_to_search_the_remedy_is_named(capsys):
+    assert main(["search", "Seine"]) == 2
+    assert capsys.readouterr().err == "error: There is nothing to search. Pass `index`, `dense` or `retriever_url`.\n"

@@ -61,8 +61,8 @@ def test_open_opens_what_was_written(run_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--group", "1"], "--group is about the console"),
-        (["--port", "1"], "--port is about serving"),
+        (["--group", "1"], "--group needs --console"),
+        (["--port", "1"], "--port needs --serve"),
         (["--console", "--open"], "--open and --title are about a report"),
         (["--console", "--title", "x"], "--open and --title are about a report"),
         (["--limit", "0"], "limit must be at least 1"),
