@@ -63,8 +63,8 @@ def test_open_opens_what_was_written(run_folder, monkeypatch):
     [
         (["--group", "1"], "--group needs --console"),
         (["--port", "1"], "--port needs --serve"),
-        (["--console", "--open"], "--open and --title are about a report"),
-        (["--console", "--title", "x"], "--open and --title are about a report"),
+        (["--console", "--open"], "--open and --title do not work with --console"),
+        (["--console", "--title", "x"], "--open and --title do not work with --console"),
         (["--limit", "0"], "limit must be at least 1"),
         (["--success-threshold", "nan"], "success_threshold must be a number"),
     ],
