@@ -1,4 +1,4 @@
-"""`tspo-trl analyze`: what it prints, draws and refuses."""
+"""`tspo-trl analyze`: tables, JSON, plots and wrong options."""
 
 import argparse
 import json
@@ -73,7 +73,7 @@ def test_plots_are_refused_before_anything_is_read(tmp_path):
 def test_mistakes_are_what_the_console_script_tells_in_one_line(path, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         run(tmp_path / "no.jsonl")
-    with pytest.raises(ValueError, match="--overwrite is about plots"):
+    with pytest.raises(ValueError, match="--overwrite needs --plots"):
         run(path, "--overwrite")
     with pytest.raises(ValueError, match="success_threshold must be a number"):
         run(path, "--success-threshold", "nan")

@@ -1,13 +1,17 @@
 """`tspo-trl doctor`: findings and their remedies."""
 
+import contextlib
 import importlib.metadata
 
 import pytest
 
 from tspo_trl.cli import doctor
 from tspo_trl.cli.main import main
-from tspo_trl.search import RetrieverIdentity
+from tspo_trl.search import build_index
 from tspo_trl.search.arguments import RetrieverArguments
+
+from ..search.fault_server import FaultServer
+from ..serving import serving
 
 
 def test_names_versions_java_gpu_and_index_when_all_is_well(index_path, capsys):
@@ -61,28 +65,34 @@ def test_a_build_for_cuda_that_finds_no_gpu_is_told(monkeypatch):
     assert "nvidia-smi" in finding.remedy
 
 
-class Server:
-    """A client of a server whose index has the fingerprint in its URL."""
-
-    def __init__(self, url, **options):
-        self.identity = RetrieverIdentity("Server", url.rpartition("/")[2])
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def search(self, queries, k):
-        return [[] for _ in queries]
+@pytest.fixture
+def urls():
+    """URLs of two servers of one index and of a server of another index."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for fingerprint in ("one", "one", "two"):
+            servers.append(FaultServer(healthz={"retriever": {"name": "BM25Retriever", "fingerprint": fingerprint}}))
+            stack.callback(servers[-1].kill)
+        yield [server.url for server in servers]
 
 
-def test_servers_of_different_indexes_fail(monkeypatch):
-    monkeypatch.setattr("tspo_trl.search.RemoteRetriever", Server)
-    findings = list(doctor.check_servers(["http://a/one", "http://b/two"]))
+def test_servers_of_different_indexes_fail(urls):
+    findings = list(doctor.check_servers(urls))
+    assert [finding.status for finding in findings] == ["ok", "ok", "ok", "fail"]
+    assert findings[3].remedy == "Give every server a copy of the same index."
+    same = list(doctor.check_servers(urls[:2]))
+    assert [finding.status for finding in same] == ["ok", "ok"]
+
+
+@pytest.mark.slow
+def test_servers_that_tspo_trl_serve_starts_tell_their_indexes_apart(index_path, tmp_path):
+    other = tmp_path / "corpus.jsonl"
+    other.write_text('{"id": "1", "contents": "another corpus"}\n', encoding="utf-8")
+    build_index(other, tmp_path / "other")
+    with serving("--index", index_path) as (_, one), serving("--index", tmp_path / "other") as (_, two):
+        findings = list(doctor.check_servers([one, two]))
+        same = list(doctor.check_servers([one, one]))
     assert [finding.status for finding in findings] == ["ok", "ok", "fail"]
-    assert findings[2].remedy == "Give every server a copy of the same index."
-    same = list(doctor.check_servers(["http://a/one", "http://b/one"]))
     assert [finding.status for finding in same] == ["ok", "ok"]
 
 

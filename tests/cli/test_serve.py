@@ -1,4 +1,4 @@
-"""`tspo-trl serve` as a user runs it: a Search-R1 client, the options, and how it ends."""
+"""`tspo-trl serve` as a user runs it: a Search-R1 client, the options, and the end of the server."""
 
 import re
 import resource
@@ -23,20 +23,20 @@ def session_with(token):
 
 @pytest.fixture(scope="module")
 def server(index_path):
-    """A server over the six passages with all defaults, and its URL."""
+    """URL of a server for the six passages with all defaults."""
     with serving("--index", index_path) as (_, url):
         yield url
 
 
 def search_r1_request(url, queries, **fields):
-    """What Search-R1's rollout sends."""
+    """Send the request of Search-R1's rollout."""
     response = requests.post(f"{url}/retrieve", json={"queries": queries, **fields}, timeout=60)
     response.raise_for_status()
     return response.json()["result"]
 
 
 def search_r1_passages(results):
-    """What Search-R1's rollout makes of one query's answer: `Doc i(Title: ...) ...`."""
+    """Return the text that Search-R1's rollout makes of the results of a query: `Doc i(Title: ...) ...`."""
     text = ""
     for number, item in enumerate(results, start=1):
         title, *lines = item["document"]["contents"].split("\n")

@@ -1,4 +1,4 @@
-"""`tspo-trl view`: what it writes, serves and refuses."""
+"""`tspo-trl view`: reports, the local page, the console and wrong options."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ def test_output_title_and_options_are_taken(run_folder, tmp_path):
     run(run_folder, "--output", tmp_path / "r.html", "--title", "Ours", "--success-threshold", "-1", "--limit", "5")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<title>Ours</title>" in page
-    # With such a threshold the near miss is a success, too.
+    # With this threshold the near miss is a success, too.
     assert re.findall(r'"kind":"(\w+)"', page) == ["complete_success", "complete_success"]
 
 
@@ -61,10 +61,10 @@ def test_open_opens_what_was_written(run_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--group", "1"], "--group is about the console"),
-        (["--port", "1"], "--port is about serving"),
-        (["--console", "--open"], "--open and --title are about a report"),
-        (["--console", "--title", "x"], "--open and --title are about a report"),
+        (["--group", "1"], "--group needs --console"),
+        (["--port", "1"], "--port needs --serve"),
+        (["--console", "--open"], "--open and --title do not work with --console"),
+        (["--console", "--title", "x"], "--open and --title do not work with --console"),
         (["--limit", "0"], "limit must be at least 1"),
         (["--success-threshold", "nan"], "success_threshold must be a number"),
     ],

@@ -79,7 +79,7 @@ def processes():
 
 @pytest.fixture
 def servers(processes):
-    """Two servers that answer normally until told otherwise."""
+    """Two servers that answer normally until a test changes that."""
     for server in processes:
         server.control()
     return processes

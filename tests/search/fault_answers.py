@@ -1,4 +1,4 @@
-"""What a `FaultServer` that answers normally finds, for tests to compare with."""
+"""Results of a `FaultServer` that answers normally."""
 
 QUERIES = [f"query {i}" for i in range(10)]
 

@@ -1,7 +1,7 @@
 """A retrieval server that fails on demand, run as a process by [`FaultServer`].
 
-`POST /control` sets how it behaves: `{"mode": "hang", "times": 2}` is two requests that hang, and normal ones after.
-`GET /seen` tells what it was asked.
+`POST /control` sets its behaviour: after `{"mode": "hang", "times": 2}` two requests hang and later ones are normal.
+`GET /seen` returns its requests.
 """
 
 import json
@@ -20,14 +20,14 @@ JUNK = random.Random(0).randbytes(10_000)
 
 
 class FaultServer:
-    """The process, seen from a test."""
+    """Process of the server, with the methods that tests use."""
 
     def __init__(self, **settings):
         self.port = 0
         self.start(**settings)
 
     def start(self, **settings):
-        """Start the process, on the port that it had before if there was one, and wait until it listens."""
+        """Start the process, on its previous port if it had one, and wait until it listens."""
         command = [sys.executable, "-S", __file__, str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
@@ -38,7 +38,7 @@ class FaultServer:
         return f"http://127.0.0.1:{self.port}"
 
     def control(self, **settings):
-        """Behave so from now on, and forget what was seen."""
+        """Set the behaviour from now on, and forget earlier requests."""
         urllib.request.urlopen(f"{self.url}/control", json.dumps(settings).encode(), timeout=10).close()
 
     @property
@@ -65,7 +65,7 @@ class State:
         self.requests, self.connections, self.together, self.most_together = [], set(), 0, 0
 
     def next_mode(self, request, connection):
-        """Note a request, and how to answer it."""
+        """Record a request, and return how to answer it."""
         with self.lock:
             self.requests.append(request)
             self.connections.add(connection)
@@ -87,7 +87,7 @@ def answer(queries, topk):
 
 
 def bare_answer(queries, topk):
-    """The least that Search-R1's client reads: no identifier, no score."""
+    """The minimum that Search-R1's client needs: no identifier, no score."""
     items = [[{"document": {"contents": passage(query)["contents"]}}] * topk for query in queries]
     return json.dumps({"result": items}).encode()
 
@@ -179,7 +179,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send(413) if any(len(query) > 5000 for query in queries) else self.send(200, answer(queries, topk))
 
     def hang_alone(self, queries, topk):
-        """Fails a request of several queries, and hangs when they come one by one."""
+        """Fails a request of several queries, and hangs on single queries."""
         self.send(500) if len(queries) > 1 else self.hang(queries, topk)
 
     def need_token(self, queries, topk):
@@ -201,7 +201,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, json.dumps({"result": [[] for _ in queries]}).encode())
 
     def truncated_body(self, queries, topk):
-        """Half of the bytes that were announced, then the end of the connection."""
+        """Sends half of the announced bytes, then closes the connection."""
         body = answer(queries, topk)
         self.send_head(200, len(body))
         self.wfile.write(body[: len(body) // 2])
@@ -264,7 +264,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_):
-        """Clients that went away are part of the tests."""
+        """Say nothing: some tests disconnect early."""
 
 
 def main():

@@ -63,7 +63,7 @@ def test_an_index_is_searched_with_bm25(index_path):
 
 @pytest.fixture(scope="module")
 def dense_options(index_path, tmp_path_factory):
-    """A dense index over the six passages, as arguments."""
+    """Arguments of a dense index of the six passages."""
     folder = tmp_path_factory.mktemp("dense")
     encoder = make_tiny_encoder(folder / "encoder")
     build_dense_index(

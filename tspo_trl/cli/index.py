@@ -15,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
         "index",
         help="build a Lucene or dense index from a corpus of JSON lines",
         description='Build an index from JSON lines, each {"id", "contents"} or {"id", "title", "text"}. By default '
-        "it is a Lucene index for BM25, with --dense a FAISS index. Both have the folder layout of Pyserini.",
+        "it is a Lucene index for BM25. With --dense it is a FAISS index. Both have the folder layout of Pyserini.",
     )
     parser.add_argument("--corpus", required=True, help="file of JSON lines")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the index; must not exist yet")
@@ -38,7 +38,7 @@ def _add_dense_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--encoder-dtype", metavar="DTYPE", help="float32 (the default), float16 or bfloat16")
     group.add_argument("--batch-size", type=int, metavar="N", help="passages per forward pass (default: 64)")
-    group.add_argument("--shard-size", type=int, metavar="N", help="passages per save (default: 10000)")
+    group.add_argument("--shard-size", type=int, metavar="N", help="passages between two saves (default: 10000)")
 
 
 def run(args: argparse.Namespace) -> None:

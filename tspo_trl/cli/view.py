@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_options(args: argparse.Namespace) -> None:
     if args.group is not None and not args.console:
-        raise ValueError("--group is about the console. Add --console, or leave it out.")
+        raise ValueError("--group needs --console. Add --console or remove --group.")
     if args.port is not None and not args.serve:
-        raise ValueError("--port is about serving. Add --serve, or leave it out.")
+        raise ValueError("--port needs --serve. Add --serve or remove --port.")
     if args.console and (args.open or args.title is not None):
-        raise ValueError("--open and --title are about a report. Leave out --console, or these options.")
+        raise ValueError("--open and --title do not work with --console. Remove --console or these options.")
 
 
 def _write(args: argparse.Namespace, options: "ViewOptions") -> None:

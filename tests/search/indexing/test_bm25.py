@@ -180,7 +180,7 @@ def test_the_index_is_readable_as_any_new_folder_is(write_corpus, tmp_path):
 
 @pytest.fixture
 def indexing_process(write_corpus, tmp_path, clean_environment):
-    """A process in the middle of indexing, far from done."""
+    """A process in the middle of indexing."""
     corpus = write_corpus(*({"id": number, "contents": f"T{number}\n" + "word " * 200} for number in range(30_000)))
     command = [sys.executable, "-m", "tspo_trl.cli.main", "index", "--corpus", str(corpus)]
     process = subprocess.Popen(

@@ -24,7 +24,7 @@ DOCUMENTS = [
 
 
 class WatchedEncoder(Encoder):
-    """Remembers what it encoded, and is interrupted before it has encoded more than `limit` passages."""
+    """Records the texts that it encoded, and raises before it encodes more than `limit` passages."""
 
     limit = None
     encoded = ()

@@ -1,4 +1,4 @@
-"""Encoder: texts to vectors, with nothing about them guessed."""
+"""Encoder: vectors of texts, with every setting known."""
 
 import pickle
 import shutil
@@ -41,7 +41,7 @@ def encoder(mean_model):
 
 
 def pooled(model, text, pooling):
-    """The vector by hand: transformers alone, one text, no padding."""
+    """Compute the vector with transformers alone, from one text without padding."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -141,7 +141,7 @@ def test_the_fingerprint_sees_folders_below_and_passes_over_hidden_ones(tmp_path
 
 def test_a_model_of_the_hub_is_known_by_its_whole_name(mean_model):
     encoder = Encoder(mean_model, device="cpu")
-    encoder.model = "intfloat/e5-base-v2"  # what it would be after a download
+    encoder.model = "intfloat/e5-base-v2"  # as after a download
     settings = encoder._read_settings(None)
     assert (settings["model"], settings["model_fingerprint"]) == ("intfloat/e5-base-v2", None)
 
@@ -177,7 +177,7 @@ def test_half_precision_is_close_to_full(mean_model, encoder, dtype):
 
 @pytest.fixture
 def overflowing(mean_model):
-    """An encoder that gives no finite vector for a text with the word Seine."""
+    """An encoder that returns no finite vector for texts with the word Seine."""
     encoder = Encoder(mean_model, device="cpu")
     [token] = encoder._network.tokenizer.convert_tokens_to_ids(["seine"])
     encoder._network[0].model.embeddings.word_embeddings.weight.data[token] = float("nan")

@@ -159,7 +159,7 @@ def test_a_relative_index_is_found_after_a_change_of_folder(index, monkeypatch, 
 
 @pytest.fixture
 def few_clauses(retriever):
-    """Lucene refuses queries of more than ten words: a failure of single queries."""
+    """Make Lucene refuse queries of more than ten words, so that single queries fail."""
     java_searcher = java_class("org.apache.lucene.search.IndexSearcher")
     usual = java_searcher.getMaxClauseCount()
     java_searcher.setMaxClauseCount(10)

@@ -21,7 +21,7 @@ from tspo_trl.search.retrievers.cached import CachedRetriever
 
 @dataclass
 class Echo:
-    """Finds one passage for every query, `fails` for those in it, nothing for the empty query."""
+    """Finds one passage for each query, and nothing for the empty query. Queries in `fails` fail."""
 
     fingerprint: str | None = "index"
     fails: set[str] = field(default_factory=set)
@@ -56,7 +56,7 @@ def path(tmp_path):
 
 @pytest.fixture(params=["memory", "disk"])
 def cached(request, echo, path):
-    """A cache in memory, and one that has forgotten all but what is on disk."""
+    """A cache in memory, and one that remembers only what is on disk."""
     return CachedRetriever(echo) if request.param == "memory" else Forgetful(echo, path=path)
 
 
@@ -203,7 +203,7 @@ def test_a_copy_keeps_settings_and_disk_but_not_the_memory(path, tmp_path, monke
 
 
 def search_in_process(path, queries):
-    """What a retriever of another process finds, and what it had to ask for."""
+    """Return the results in another process, and the searches that reached its retriever."""
     echo = Echo()
     return CachedRetriever(echo, path=path).search(queries, 3), echo.asked
 
@@ -293,7 +293,7 @@ def test_a_disk_that_stays_locked_is_left_with_one_warning(echo, path, caplog, m
 
 
 def search_with_a_full_disk(path, messages):
-    """Files may grow no further in this process, as on a full disk."""
+    """Search in a process in which files cannot grow, as on a full disk."""
     cached = CachedRetriever(Echo(), path=path)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, path.stat().st_size))
@@ -332,6 +332,11 @@ def test_memory_goes_on_after_the_disk_broke(echo, path):
 def test_max_entries_below_one_is_refused(echo):
     with pytest.raises(ValueError, match=r"^max_entries is 0"):
         CachedRetriever(echo, max_entries=0)
+
+
+def test_a_path_that_cannot_be_opened_is_refused(echo, tmp_path):
+    with pytest.raises(ValueError, match=r"^path .*nowhere.* cannot be used as a cache"):
+        CachedRetriever(echo, path=tmp_path / "nowhere" / "cache.sqlite")
 
 
 @pytest.mark.parametrize(("queries", "k", "error"), [("query", 1, TypeError), (["query"], 0, ValueError)])

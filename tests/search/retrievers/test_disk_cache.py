@@ -101,7 +101,7 @@ def expected(number):
 
 
 def write_and_read(path, start, stop):
-    """Make a cache, put these numbers one by one, read all that others may have put; return what was wrong."""
+    """Put these numbers one by one, and after each read all numbers. Return those that were wrong."""
     cache = DiskCache(path, "identity")
     wrong = []
     for number in range(start, stop):
@@ -115,7 +115,7 @@ def write_and_read(path, start, stop):
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_processes_can_write_and_read_one_file_at_once(path, method):
     with multiprocessing.get_context(method).Pool(4) as pool:
-        ranges = [(path, start, start + 50) for start in (0, 25, 50, 100)]  # three of them overlap
+        ranges = [(path, start, start + 50) for start in (0, 25, 50, 100)]  # the first three overlap
         assert pool.starmap(write_and_read, ranges, chunksize=1) == [[]] * 4
     found = DiskCache(path, "identity").get(map(str, range(200)), k=1)
     assert found == {str(number): expected(number) for number in range(150)}
@@ -128,7 +128,7 @@ def test_a_write_waits_for_another_process(cache, path):
             write = threads.submit(cache.put, {"rivers": PASSAGES}, 2)
             time.sleep(0.2)
             assert not write.done()
-            assert cache.get(["rivers"], k=2) == {}  # reading waits for nobody
+            assert cache.get(["rivers"], k=2) == {}  # reads do not wait
             other.execute("COMMIT")
             write.result(timeout=30)
     assert cache.get(["rivers"], k=2) == {"rivers": PASSAGES}

@@ -82,7 +82,7 @@ def test_search_process_that_was_killed_is_replaced(retriever):
     from tspo_trl.search.retrievers.forking import ForkGuard
 
     guard = ForkGuard()
-    guard._process = -1  # as if this process had been forked since
+    guard._process = -1  # as in a forked process
     copy = guard.replacement(retriever)
     assert guard.replacement(retriever) is copy
     os.kill(copy._process.pid, signal.SIGKILL)
@@ -132,13 +132,16 @@ os.waitpid(child, 0)
     assert (result.stdout, result.stderr) == ("", "")
 
 
-@pytest.mark.slow
-def test_search_process_ends_with_the_process_that_made_it(run_python, index_path):
+@pytest.mark.parametrize(
+    "retriever",
+    ["RemoteRetriever('http://127.0.0.1:9')", pytest.param("BM25Retriever({index!r})", marks=pytest.mark.slow)],
+)
+def test_search_process_ends_with_the_process_that_made_it(run_python, index_path, retriever):
     program = f"""
 import os
-from tspo_trl.search import BM25Retriever
+from tspo_trl.search import BM25Retriever, RemoteRetriever
 from tspo_trl.search.retrievers.forking import ProcessRetriever
-print(ProcessRetriever(BM25Retriever({str(index_path)!r}))._process.pid, flush=True)
+print(ProcessRetriever({retriever.format(index=str(index_path))})._process.pid, flush=True)
 os._exit(0)
 """
     process = int(run_python(program))

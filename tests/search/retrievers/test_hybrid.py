@@ -17,7 +17,7 @@ from tspo_trl.search.retrievers.hybrid import HybridRetriever
 
 @dataclass
 class Scripted:
-    """Finds for each query the passages of these names, `None` for those that are to fail."""
+    """Finds for each query the passages with these names. A query with `None` fails."""
 
     rankings: dict[str, str | None]
     fingerprint: str | None = None
@@ -48,7 +48,7 @@ def scripted(names, **options):
 
 
 def fused(*rankings, k=10, **options):
-    """Names and scores that the fusion of these rankings gives."""
+    """Return the names and scores of the fusion of these rankings."""
     [passages] = HybridRetriever([scripted(names) for names in rankings], **options).search(["query"], k)
     return [(passage.id, passage.score) for passage in passages]
 
@@ -137,7 +137,7 @@ def test_no_queries_ask_nobody():
 
 
 class Meeting:
-    """Answers only once another one searches at the same time."""
+    """Answers only while another one searches too."""
 
     def __init__(self, barrier):
         self.barrier = barrier
@@ -178,7 +178,7 @@ def test_fusion_equals_a_naive_one_in_exact_fractions(rankings, weights, rrf_k, 
 
 @dataclass
 class Backwards:
-    """A reranker that turns every list round."""
+    """A reranker that reverses every list."""
 
     asked: list = field(default_factory=list)
 
@@ -267,7 +267,7 @@ def search_elsewhere(hybrid, answers):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_another_process_can_search(retriever, method):
-    """`retriever` has started Java here, which a forked process must leave alone."""
+    """`retriever` has started Java in this process, and a forked process must not touch it."""
     hybrid = HybridRetriever([scripted("ab"), scripted("bc")])
     expected = hybrid.search(["query"], 3)
     context = multiprocessing.get_context(method)

@@ -1,7 +1,7 @@
 """The fault table: whatever servers do, no rollout gets another's passage, none hangs, and the counts are right.
 
-Twenty rollouts search for something of their own in each of two turns, through the real loop, the real client and
-servers in processes of their own.
+Twenty rollouts send different queries in each of two turns, through the real loop and client, to servers in other
+processes.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ OPTIONS = {"batch_size": 5, "max_concurrency": 4, "timeout": 5.0, "max_retries":
 
 @pytest.fixture
 def start():
-    """Starts servers, and ends them with the test."""
+    """Start servers, and stop them after the test."""
     servers = []
 
     def start(**settings):
@@ -56,16 +56,16 @@ class Played:
 
     @property
     def failed(self):
-        """The rollouts that ended because their search failed."""
+        """Rollouts that ended because their search failed."""
         return [i for i, rollout in enumerate(self.rollouts) if rollout.end_reason == "search_failed"]
 
     @property
     def counts(self):
-        """Queries, failed ones and empty ones."""
+        """Numbers of queries, of failed ones and of empty ones."""
         return self.statistics.queries, self.statistics.failed, self.statistics.empty
 
     def check_places(self):
-        """Every rollout that went on was answered, and with the passages of its own queries."""
+        """Every other rollout was answered, with the passages of its own queries."""
         for i, rollout in enumerate(self.rollouts):
             if i not in self.failed:
                 assert rollout.end_reason == "answered"
@@ -75,7 +75,7 @@ class Played:
 
 @pytest.fixture
 def play(tokenizer):
-    """Plays twenty rollouts; `unusual` has the queries that differ, by rollout and turn."""
+    """Play twenty rollouts. `unusual` contains special queries by rollout and turn."""
 
     def encode(text):
         return tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -89,7 +89,7 @@ def play(tokenizer):
         )
         loop = RolloutLoop(tokenizer, retriever, TagProtocol(), limits)
         start = time.monotonic()
-        # The prompt of a rollout is one token, which tells its script.
+        # The prompt of a rollout is one token, the number of its script.
         rollouts, statistics = loop.run(
             [[i] for i in range(NUM_ROLLOUTS)],
             lambda prompt_ids, max_new_tokens: ([scripts[ids[0]].pop(0) for ids in prompt_ids], None),
@@ -166,7 +166,7 @@ def test_server_killed_between_turns_ends_the_rollouts_that_search_again(start, 
 
     played = play(KillsAfterTheFirstTurn())
     assert (played.counts, played.failed) == ((40, 20, 0), list(range(NUM_ROLLOUTS)))
-    # What they had found before stays theirs.
+    # They keep their earlier passages.
     for i, rollout in enumerate(played.rollouts):
         assert rollout.turns[0].evidence.endswith(f"Passage for {query(i, 0)}.")
 

@@ -105,7 +105,7 @@ def test_forked_process_can_search_and_leaves_the_parents_connection_alone(serve
     output, errors = run_program(FORK, server.url, "-X", "dev").communicate(timeout=60)
     lines = ["Passage for child.", "Passage for parent.", "Passage for parent.", "3"]
     assert (output.splitlines(), "nclosed" in errors, "Traceback" in errors) == (lines, False, False)
-    assert server.seen["connections"] == 2  # the parent's, all the time, and the child's
+    assert server.seen["connections"] == 2  # the parent's, which stays open, and the child's
 
 
 def test_retriever_that_nobody_uses_any_more_leaves_no_thread(server):

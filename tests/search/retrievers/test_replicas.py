@@ -24,7 +24,7 @@ def test_failing_replica_is_made_up_for_by_another_at_once(servers, connect):
     start = time.monotonic()
     assert texts(retriever.search(QUERIES, k=1)) == expected(QUERIES)
     assert retriever.counters()["retries"] == 1
-    assert time.monotonic() - start < 10  # the wait would have been 15 s at least
+    assert time.monotonic() - start < 10  # a wait would take at least 15 s
 
 
 def test_replicas_that_were_not_tried_do_not_count_as_retries(server, connect):

@@ -1,4 +1,4 @@
-"""CrossEncoderReranker: the scores of sentence-transformers' CrossEncoder, made with a tiny random model."""
+"""CrossEncoderReranker: the scores of sentence-transformers' CrossEncoder, with a tiny random model."""
 
 import multiprocessing
 import pickle
@@ -37,7 +37,7 @@ def save_classifier(folder, labels=1):
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=128,
-        initializer_range=0.5,  # far apart enough that the scores differ well
+        initializer_range=0.5,  # large enough that the scores differ clearly
         num_labels=labels,
     )
     BertForSequenceClassification(config).save_pretrained(folder)
@@ -57,7 +57,7 @@ def reranker(model_path):
 
 @pytest.fixture(scope="module")
 def predicted(model_path):
-    """What the cross-encoder itself says of each query with each passage."""
+    """Scores of the cross-encoder itself for each query with each passage."""
     from sentence_transformers import CrossEncoder
 
     encoder = CrossEncoder(str(model_path), device="cpu")
@@ -73,7 +73,7 @@ def ids(passages):
 
 
 def scored(results):
-    """Ids and scores to compare: the last bits of a score depend on where in memory its batch lies."""
+    """Ids and approximate scores, because the last bits of a score depend on the memory address of its batch."""
     return [[(passage.id, pytest.approx(passage.score, abs=1e-5)) for passage in passages] for passages in results]
 
 

@@ -1,4 +1,4 @@
-"""A server whose retriever finds the query itself, for tests to start in a process of its own.
+"""A server whose retriever finds the query itself, which tests start in another process.
 
 The query says what goes wrong: `fail ...` fails, `bug` raises, `until FILE` waits until the file exists, and
 `unranked` finds passages with scores that are not finite. The argument is JSON: the arguments of `create_app`, and
@@ -19,7 +19,7 @@ UNRANKED = [float("nan"), float("inf"), float("-inf"), None]
 
 
 class EchoRetriever:
-    """Counts its calls."""
+    """Finds the query itself, and counts its calls."""
 
     def __init__(self):
         self.calls = 0

@@ -1,4 +1,4 @@
-"""A retrieval server in a process of its own, for the tests of it to start, ask and stop."""
+"""A retrieval server in another process, which tests start, query and stop."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ ECHO_SERVER = Path(__file__).with_name("echo_server.py")
 
 
 class Server:
-    """A server in a process of its own, and what a test asks of it."""
+    """A server in another process, and the requests of the tests."""
 
     def __init__(self, **settings):
         command = [sys.executable, str(ECHO_SERVER), json.dumps(settings)]
@@ -36,7 +36,7 @@ class Server:
 
     @contextlib.contextmanager
     def asking(self, query):
-        """Send a request, and leave at the end without waiting for its answer."""
+        """Send a request, and disconnect at the end without waiting for its answer."""
         body = json.dumps({"queries": [query]})
         with socket.create_connection(self.address) as connection:
             connection.sendall(
@@ -46,7 +46,7 @@ class Server:
 
     @contextlib.contextmanager
     def held_up(self):
-        """Keep the retriever busy, so that queries have to wait; the future of the search that does it."""
+        """Keep the retriever busy, so that queries must wait. Yields the future of the search that keeps it busy."""
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as client:
             gate, calls = Path(folder, "gate"), self.calls()
             response = client.submit(self.retrieve, [f"until {gate}"])
@@ -78,7 +78,7 @@ class Server:
             return connection.connect_ex(self.address) == 0
 
     def send_bytes(self, data):
-        """Send bytes over a connection of their own and return what comes back until it ends or pauses."""
+        """Send bytes over a new connection and return the beginning of the answer."""
         with socket.create_connection(self.address, timeout=5) as connection:
             connection.sendall(data)
             return connection.recv(65536)
@@ -89,14 +89,14 @@ class Server:
 
 
 def lower_file_limit():
-    """To 256 open files, fewer than the connections that a server has to hold; it may raise it again."""
+    """Allow 256 open files, fewer than the connections of a test. The server may raise the limit again."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 def wait_until(condition):
     deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "the condition did not become true within 30 s"
         time.sleep(0.01)
 
 
@@ -119,6 +119,6 @@ def running(**settings):
 
 
 def found(response):
-    """The query that each list of documents belongs to."""
+    """Return the query of each list of documents."""
     assert response.status_code == 200, response.text
     return [documents[0]["title"].strip('"') for documents in response.json()["result"]]

@@ -1,4 +1,4 @@
-"""BatchingSearcher: which searches go together, and that none notices."""
+"""BatchingSearcher: which searches are merged, and that their results do not change."""
 
 import asyncio
 import threading
@@ -12,8 +12,8 @@ from tspo_trl.search.serving.batching import BatchingSearcher, QueueFullError
 
 class EchoRetriever:
     """
-    Finds the query itself and keeps its calls. `gate` holds it up, a query `fail` fails, `down` fails with all that is
-    searched with it, `bug` and `panic` raise.
+    Finds the query itself and records its calls. It waits while `gate` is closed. A query `fail` fails, `down` fails
+    with its whole batch, `bug` and `panic` raise.
     """
 
     def __init__(self):
@@ -36,7 +36,7 @@ class EchoRetriever:
 
 
 class PanicError(BaseException):
-    """As pyo3's, no `Exception`."""
+    """Not an `Exception`, like the panics of pyo3."""
 
 
 def passages(query, k):
@@ -64,7 +64,7 @@ async def started(retriever, **settings):
 
 
 async def queued(searcher, queries, k=1):
-    """Start a search; return its task once its queries wait."""
+    """Start a search, and return its task once its queries wait."""
     waiting = searcher.waiting
     task = asyncio.create_task(searcher.search(queries, k))
     while searcher.waiting == waiting and not task.done():
@@ -73,7 +73,7 @@ async def queued(searcher, queries, k=1):
 
 
 async def held_up(searcher):
-    """Keep the retriever busy until its gate is opened."""
+    """Keep the retriever busy until its gate opens."""
     searcher.retriever.gate.clear()
     task = asyncio.create_task(searcher.search(["busy"], 1))
     while not searcher.retriever.calls:
@@ -82,7 +82,7 @@ async def held_up(searcher):
 
 
 def run_searches(retriever, searches, **settings):
-    """Ask for all these searches while the retriever is busy; return their outcomes and the calls they took."""
+    """Start all searches while the retriever is busy. Return their outcomes and the calls of the retriever."""
 
     async def run():
         async with started(retriever, **settings) as searcher:

@@ -25,7 +25,7 @@ def server():
 
 @pytest.fixture
 def own_server():
-    """For tests that count what it did, or stop it."""
+    """A new server for tests that count its calls or stop it."""
     with running(stop_timeout=5) as server:
         yield server
 
@@ -129,7 +129,7 @@ def test_requests_that_come_together_are_searched_in_one_call(server):
     calls = server.calls()
     responses = server.retrieve_at_once(*({"queries": [str(number)]} for number in range(30)))
     assert [found(response) for response in responses] == [[str(number)] for number in range(30)]
-    assert server.calls() == calls + 2  # the one that kept the retriever busy, and the thirty
+    assert server.calls() == calls + 2  # one that kept the retriever busy, and one for the thirty requests
 
 
 def test_a_thousand_connections_are_answered_each_with_its_own(server):
@@ -146,7 +146,7 @@ def test_a_thousand_connections_are_answered_each_with_its_own(server):
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as session:
             return await asyncio.gather(*(ask(session, f"q{number}") for number in range(1000)))
 
-    with ThreadPoolExecutor(1) as client, server.held_up():  # so that all are connected before any is answered
+    with ThreadPoolExecutor(1) as client, server.held_up():  # connect all before any is answered
         answers = client.submit(asyncio.run, ask_all())
         wait_until(lambda: server.waiting() == 2000)
     assert answers.result() == [[f'"q{number}"', f'"q{number} again"'] for number in range(1000)]
@@ -163,6 +163,12 @@ def test_all_failed_positions_are_listed_and_the_first_ten_are_named(server):
     answer = server.retrieve(["river", *(f"fail {number}" for number in range(12))]).json()
     assert answer["failed"] == list(range(1, 13))
     assert answer["detail"].endswith("queries[9], queries[10] and 2 more.")
+
+
+def test_when_every_search_fails_it_is_503_too(server):
+    response = server.retrieve(["fail"])
+    assert response.status_code == 503
+    assert response.json() == {"detail": "The search failed for 1 of 1 queries: queries[0].", "failed": [0]}
 
 
 def test_only_the_requests_whose_own_query_failed_are_refused(server):
@@ -226,7 +232,7 @@ def test_an_idle_connection_does_not_delay_the_stop(own_server):
         session.get(f"{own_server.url}/healthz", timeout=60)
         start = time.monotonic()
         assert own_server.stop() == 0
-        assert time.monotonic() - start < 4  # and not the five seconds that requests are given
+        assert time.monotonic() - start < 4  # less than the five seconds of `stop_timeout`
 
 
 def test_a_search_that_nobody_waits_for_is_awaited_at_the_stop(own_server, tmp_path):
@@ -235,7 +241,7 @@ def test_a_search_that_nobody_waits_for_is_awaited_at_the_stop(own_server, tmp_p
     wait_until(lambda: own_server.stats()["requests"] == 1)
     own_server.process.send_signal(signal.SIGTERM)
     wait_until(lambda: not own_server.accepts_connections())
-    time.sleep(0.5)  # by then nothing but the search keeps the server
+    time.sleep(0.5)  # now only the search keeps the server alive
     (tmp_path / "gate").touch()
     assert own_server.process.wait(timeout=60) == 0
 

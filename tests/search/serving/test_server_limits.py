@@ -1,4 +1,4 @@
-"""What the retrieval server refuses: malformed requests, what exceeds a limit, and whoever lacks the token."""
+"""The retrieval server refuses malformed requests, requests beyond a limit, and clients without the token."""
 
 import pytest
 import requests

@@ -1,4 +1,4 @@
-"""What goes over the wire: Search-R1's requests and answers, and what a server says it serves."""
+"""The wire format: Search-R1's requests and answers, and the identity that a server reports."""
 
 import json
 import math

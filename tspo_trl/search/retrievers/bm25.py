@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 class BM25Retriever:
     """
-    Search a Lucene index from `tspo-trl index` or Pyserini.
+    BM25 search in a Lucene index from `tspo-trl index` or Pyserini.
 
     A batch of queries is searched in parallel on all processors. Several Python threads may share a retriever. It can
     be pickled; the copy opens the index again, so the folder must still exist. Java does not survive a fork, so in a

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 class CachedRetriever:
     """
-    Keep the results of a retriever.
+    Cache of the results of a retriever.
 
     The key of a result is `k` and the exact query. The least recently used results leave the memory first. On disk the
     key includes the identity of the retriever, so that several retrievers, processes and runs can share a file. If the
@@ -77,7 +77,7 @@ class CachedRetriever:
             Cached queries are answered even if all new searches fail.
 
         Raises:
-            `TypeError`: if `queries` is a single string or contains anything but strings.
+            `TypeError`: if `queries` is a single string or contains anything other than strings.
             `ValueError`: if `k` is less than 1.
             [`SearchError`]: if no query was cached and all searches failed.
         """

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 class DenseRetriever:
     """
-    Search a FAISS index from `tspo-trl index --dense` or Pyserini, or a FAISS file such as Search-R1's
+    Dense search in a FAISS index from `tspo-trl index --dense` or Pyserini, or in a FAISS file such as Search-R1's
     `e5_Flat.index`.
 
     The constructor encodes a few passages and compares them with the vectors of the index. Several threads may share a

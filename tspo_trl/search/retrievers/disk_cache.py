@@ -27,7 +27,7 @@ _INSERT = "INSERT OR IGNORE INTO searches VALUES (?, ?, ?, ?)"
 
 class DiskCache:
     """
-    Keep the passages of queries in a SQLite file.
+    Passages of queries in a SQLite file.
 
     The file grows without bound. To start over, delete it while nothing uses it.
 

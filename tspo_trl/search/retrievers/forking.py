@@ -72,7 +72,7 @@ class ProcessRetriever:
 
 
 class ForkGuard:
-    """Detects that the process of a retriever was forked, and keeps the copy that searches there."""
+    """Guard of a retriever, which detects a fork of its process and keeps the copy that searches there."""
 
     def __init__(self) -> None:
         self._process = os.getpid()

@@ -126,7 +126,7 @@ class HTTPClient:
             `bytes`: body of the answer.
 
         Raises:
-            [`UnreachableError`], [`StatusError`] or [`AnswerError`]: as the request failed.
+            [`UnreachableError`], [`StatusError`] or [`AnswerError`]: depending on the failure.
         """
         import aiohttp
 

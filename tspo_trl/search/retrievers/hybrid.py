@@ -19,7 +19,7 @@ from .rerank import Reranker
 
 class HybridRetriever:
     """
-    Fuse the rankings of several retrievers, and optionally rerank the result.
+    Fusion of the rankings of several retrievers, optionally reranked.
 
     The score of a passage is the sum of `weight / (rrf_k + rank)` over the retrievers that found it, with ranks from 1
     (Cormack et al., 2009). Passages with the same `contents` are the same passage. If a retriever lists one twice, its

@@ -35,7 +35,7 @@ _NOT_OF_A_QUERY = {401, 403, 404, 405}  # never caused by a query
 
 class RemoteRetriever:
     """
-    Search on a retrieval server: `tspo-trl serve`, Search-R1's server, or another with the same `/retrieve`.
+    Client of a retrieval server: `tspo-trl serve`, Search-R1's server, or another with the same `/retrieve`.
 
     A search sends requests of at most `batch_size` queries, several at a time, over connections that are kept alive.
     It asks replicas in turn. A replica that cannot be reached is set aside and tried again later.
@@ -74,7 +74,7 @@ class RemoteRetriever:
             Bearer token to send.
 
     Raises:
-        `TypeError`: if `urls` contains anything but strings.
+        `TypeError`: if `urls` contains anything other than strings.
         `ValueError`: if a URL is not like `http://host:8000`, a number is out of range, or `token` cannot be sent.
     """
 
@@ -128,7 +128,7 @@ class RemoteRetriever:
             search failed after all retries. The reason is logged.
 
         Raises:
-            `TypeError`: if `queries` is a single string or contains anything but strings.
+            `TypeError`: if `queries` is a single string or contains anything other than strings.
             `ValueError`: if `k` is less than 1.
             [`SearchError`]: if every query failed. The message has the last reason.
         """

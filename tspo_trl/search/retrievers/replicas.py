@@ -53,7 +53,7 @@ class Replicas:
         return is_new
 
     def restore(self, url: str) -> None:
-        """Ask a replica in turn again, because it answered."""
+        """Use a replica again, because it answered."""
         self._due.pop(url, None)
 
     def _ready(self) -> list[str]:
@@ -74,7 +74,7 @@ def checked_urls(urls: str | Sequence[str]) -> tuple[str, ...]:
         `tuple[str, ...]`: each different URL once, without a trailing `/retrieve`.
 
     Raises:
-        `TypeError`: if `urls` contains anything but strings.
+        `TypeError`: if `urls` contains anything other than strings.
         `ValueError`: if there is no URL, or if a URL is not like `http://host:8000`.
     """
     listed = [urls] if isinstance(urls, str) else list(urls)

@@ -52,7 +52,7 @@ class Reranker(Protocol):
 
 class CrossEncoderReranker:
     """
-    Rerank with a cross-encoder of sentence-transformers.
+    Reranker with a cross-encoder of sentence-transformers.
 
     All pairs of a batch are scored together. Several threads may share a reranker and take turns. It can be pickled;
     the copy loads the model again. It does not work in a process that was forked after its creation.

@@ -36,7 +36,7 @@ class _Search:
 
 class BatchingSearcher:
     """
-    Merge concurrent searches into batches, first come, first served.
+    Searcher that merges concurrent searches into batches, first come, first served.
 
     A searcher belongs to one event loop. Call [`BatchingSearcher.start`] there before the first search and
     [`BatchingSearcher.close`] after the last.
@@ -116,8 +116,8 @@ class BatchingSearcher:
                 Maximum number of passages per query.
 
         Returns:
-            `list[list[Passage] | None]`: the results of the retriever, or all `None` if it raised
-            a [`~tspo_trl.search.SearchError`]. The error is logged.
+            `list[list[Passage] | None]`: the results of the retriever, or all `None` if it raised a
+            [`~tspo_trl.search.SearchError`], which is logged.
 
         Raises:
             [`QueueFullError`]: if too many queries are waiting.
