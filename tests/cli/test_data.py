@@ -34,7 +34,7 @@ def test_prepare_prints_a_table_of_the_files_and_the_leaks(tmp_path, capsys):
         ["test/nq.jsonl", "3", "1", "(kept)", "3"],
         ["test/hotpotqa.jsonl", "1", "0", "1"],
     ]
-    assert " ".join(lines[5]) == "1 training question stands in the test set of nq"
+    assert " ".join(lines[5]) == "1 training question is in the test set of nq"
 
 
 def test_prepare_takes_format_and_what_to_keep(tmp_path, capsys):

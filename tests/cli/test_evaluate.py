@@ -1,15 +1,19 @@
 """`tspo-trl evaluate` as a user runs it, with a tiny model, a real index and a real endpoint."""
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from tspo_trl.cli.evaluate import add_parser
 from tspo_trl.cli.main import main
+from tspo_trl.evaluation.arguments import AgentArguments
 
 from ..evaluation.endpoint_server import EndpointServer, Reply, Status
 
@@ -169,6 +173,15 @@ def test_folder_of_other_settings_is_refused_before_the_model_is_loaded(command,
     assert main(command) == 0
     assert main([*command, "--model", broken_model_path]) == 2
     assert "holds a run with other settings" in capsys.readouterr().err
+
+
+def test_defaults_are_those_of_the_arguments_in_python():
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    add_parser(subparsers)
+    parsed = vars(subparsers.choices["evaluate"].parse_args(["--data", "x", "--output", "y", "--model", "m"]))
+    for field in fields(AgentArguments):
+        if field.name not in ("model", "backend"):
+            assert parsed[field.name] == field.default, field.name
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_a_mistake_in_the_corpus_is_told_with_its_line(tmp_path, capsys):
 
 @pytest.fixture
 def dense_command(index_path, tmp_path):
-    """`index --dense` over the six passages, with a tiny BERT made on the spot."""
+    """`index --dense` over the six passages, with a tiny new BERT."""
     from ..search.tiny_encoder import make_tiny_bert
 
     model = make_tiny_bert(tmp_path / "model")
@@ -80,7 +80,7 @@ def test_index_dense_tells_a_model_whose_pooling_is_unknown(dense_command, capsy
     [("--corpus", "no.jsonl", "corpus no.jsonl does not exist"), ("--shard-size", "0", "shard_size is 0")],
 )
 def test_index_dense_tells_other_mistakes_before_it_loads_the_model(dense_command, capsys, option, value, message):
-    assert main([*dense_command, option, value]) == 2  # the model would be refused as well
+    assert main([*dense_command, option, value]) == 2  # the model would be refused, too
     assert f"error: {message}" in capsys.readouterr().err
 
 

@@ -29,14 +29,14 @@ def server(index_path):
 
 
 def search_r1_request(url, queries, **fields):
-    """What Search-R1's rollout sends."""
+    """Sends a request as Search-R1's rollout does."""
     response = requests.post(f"{url}/retrieve", json={"queries": queries, **fields}, timeout=60)
     response.raise_for_status()
     return response.json()["result"]
 
 
 def search_r1_passages(results):
-    """What Search-R1's rollout makes of one query's answer: `Doc i(Title: ...) ...`."""
+    """Formats the answer to one query as Search-R1's rollout does: `Doc i(Title: ...) ...`."""
     text = ""
     for number, item in enumerate(results, start=1):
         title, *lines = item["document"]["contents"].split("\n")

@@ -76,7 +76,7 @@ def run_prepare(args: argparse.Namespace) -> None:
     )
     Console().print(_summary(manifest["files"]))
     for name, count in _leaks(manifest["files"]).items():
-        questions = "1 training question stands" if count == 1 else f"{count:,} training questions stand"
+        questions = "1 training question is" if count == 1 else f"{count:,} training questions are"
         print(f"{questions} in the test set of {name}")
     print(f"Prepared {args.output}. Check it at any time with `tspo-trl data verify {args.output}`.")
 
