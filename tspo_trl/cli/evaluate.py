@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
         "On several GPUs: accelerate launch -m tspo_trl.cli.main evaluate ...",
     )
     parser.add_argument(
-        "--data", required=True, nargs="+", metavar="FILE", help="questions as JSON lines or parquet, one file per dataset"
+        "--data", required=True, nargs="+", metavar="FILE", help="JSON lines or parquet of questions, one per dataset"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the evaluation")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each file")
