@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 
     Args:
         args (`argparse.Namespace`):
-            As parsed.
+            Parsed arguments.
 
     Raises:
         `OSError`: if the server cannot listen on the address.
