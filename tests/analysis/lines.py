@@ -1,13 +1,13 @@
-"""Lines of trajectory files, in short."""
+"""Makes lines of trajectory files."""
 
 from tspo_trl.trajectory import Trajectory, Turn, trajectory_to_dict, write_json_lines
 
 
 def own(found=(None,), *, end_reason="answered", prediction="London", queries=None, text="", **record):
     """
-    A line of this package's files: a turn for each element of `found`, what its search returned; the last answers.
+    A line of this package's files. `found` has the result of each turn's search; the last turn answers.
 
-    The gold answer is Paris; `outcome` and `first_occurrence` stand in the line only if given.
+    The gold answer is Paris. The line has `outcome` and `first_occurrence` only if they are given.
     """
     *searches, _ = found
     queries = queries or [(f"query {i}",) for i in range(len(searches))]

@@ -1,4 +1,4 @@
-"""The plots: PNG files that lose nothing a user made."""
+"""Plots are PNG files and never replace a user's files unasked."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What groups of rollouts could have been learned from, by hand."""
+"""The learning signal in groups of rollouts, computed by hand."""
 
 import pytest
 from hypothesis import given, settings
@@ -54,7 +54,7 @@ def test_latent_reward_makes_a_signal_among_rollouts_below_the_success_threshold
 
 
 def test_grpo_compares_whole_rollouts_also_where_none_is_correct(tmp_path):
-    # At turn level turn 1 of the longer rollout would have nothing to be compared with.
+    # At turn level, turn 1 of the longer rollout would have nothing to compare with.
     analysis = signal(tmp_path, [own([MISS, None], outcome=0.5), own([None], outcome=0.0)])
     assert analysis["turns_with_signal_grpo"] == 3 / 3
 
@@ -87,7 +87,7 @@ def test_a_group_counts_the_same_beside_any_other(tmp_path_factory, groups):
 
 
 def test_group_is_told_by_file_step_number_and_question(tmp_path):
-    # An evaluation counts its groups anew in every batch: there two questions have the same number.
+    # An evaluation numbers its groups from 0 in every batch, so two questions can have the same number.
     lines = [
         own(question=question, step=step, group=group)
         for question, step, group in [("a", 1, 0), ("a", 2, 0), ("a", 1, 1), ("b", 1, 0)]
@@ -108,8 +108,8 @@ def test_without_recorded_groups_the_rollouts_of_a_question_in_a_file_are_one(tm
 @pytest.mark.parametrize(
     "lines",
     [
-        [plain(question="a"), plain(question="b")],  # no question comes twice
-        [own(question=None), own(question=None)],  # nothing tells what belongs together
+        [plain(question="a"), plain(question="b")],  # no question occurs twice
+        [own(question=None), own(question=None)],  # neither group nor question is known
         [own(step=1, group=0), own(step=1, group=1)],  # groups of one have no baseline
     ],
 )

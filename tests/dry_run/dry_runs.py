@@ -38,7 +38,7 @@ def tags(tokenizer, args):
 
 @pytest.fixture(name="check")
 def check_fixture(tmp_path, model_without_weights, index_path, questions):
-    """Runs the checks of a small LoRA run that can start; `changes` go to the configuration."""
+    """Runs the checks of a small LoRA run that can start. `changes` go to the configuration."""
 
     def run(launch=Launch(1, "single"), gpu=80, model=None, files=None, search=None, protocol=tags, **changes):  # noqa: B008
         def read_config(launch):
@@ -72,7 +72,7 @@ def lines(report, section):
 
 
 def run_train(*arguments, launcher=()):
-    """`examples/train.py` in a process of its own, or in those that the launcher starts."""
+    """Runs `examples/train.py` in its own process, or in those that the launcher starts."""
     command = [sys.executable, *launcher, str(ROOT / "examples" / "train.py"), *map(str, arguments)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False, cwd=ROOT)

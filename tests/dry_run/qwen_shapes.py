@@ -1,4 +1,4 @@
-"""Configurations of Qwen2.5 models, as their `config.json` on the hub has them, in folders without weights."""
+"""Configurations of Qwen2.5 models, as in their `config.json` on the hub, in folders without weights."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ QWEN2_5_7B = {
 
 
 def save_without_weights(folder, tokenizer, shape):
-    """Writes `config.json` and a tokenizer, nothing else; gives the folder."""
+    """Writes only `config.json` and a tokenizer. Returns the folder."""
     from transformers import Qwen2Config
 
     Qwen2Config(architectures=["Qwen2ForCausalLM"], **shape).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The arithmetic of batches: by hand, as TRL's configuration has it, and as a real training run does it."""
+"""Batches computed by hand, by TRL's configuration and by a real training run."""
 
 import pytest
 from datasets import Dataset
@@ -29,7 +29,7 @@ def test_search_r1s_batch_on_eight_processes(tmp_path):
 
 def test_steps_come_from_epochs_where_max_steps_is_not_set(tmp_path):
     plan = plan_batches(config(tmp_path, per_device_train_batch_size=8, num_generations=4, num_train_epochs=1.5), 10)
-    # Two questions a generation, one step a generation, five steps an epoch.
+    # Two questions and one step per generation, five steps per epoch.
     assert (plan.questions_per_generation, plan.steps_per_epoch, plan.steps) == (2, 5, 8)
 
 
@@ -48,7 +48,7 @@ def test_too_few_questions_for_one_generation_make_no_epoch(tmp_path):
 def test_optimizer_step_over_two_generations_is_refused(tmp_path):
     args = config(tmp_path, num_generations=4, gradient_accumulation_steps=3, steps_per_generation=4)
     with pytest.raises(
-        ValueError, match=r"`steps_per_generation=4` .* no multiple of `gradient_accumulation_steps=3`"
+        ValueError, match=r"`steps_per_generation=4` .* not a multiple of `gradient_accumulation_steps=3`"
     ):
         plan_batches(args, 100)
 
@@ -81,7 +81,7 @@ def test_training_takes_the_steps_and_generations_of_the_plan(make_trainer, num_
     )
     plan = plan_batches(trainer.args, len(rows))
     trainer.train()
-    # Of 13 questions, three generations of four are asked in an epoch.
+    # An epoch of 13 questions has three generations of four questions.
     assert plan.steps == 2 * 3 * 2 * num_iterations
     assert trainer.state.global_step == plan.steps
     assert len(generated) == plan.generations == 6

@@ -1,4 +1,4 @@
-"""Arguments that would end a run after it has begun are found by the dry run."""
+"""The dry run finds arguments that would end a run after its start."""
 
 import importlib.util
 from pathlib import Path

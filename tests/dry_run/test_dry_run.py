@@ -1,4 +1,4 @@
-"""The dry run finds what is wrong with a run, all of it, and loads no model."""
+"""The dry run finds all problems of a run and loads no model."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_report_tells_data_search_batches_context_and_memory(check, questions):
     assert lines(report, "Launch") == "1 process, single"
     assert lines(report, "Configuration").startswith("TSPO: 4 turns of 500 tokens, 3 passages a search, 4096 tokens")
     assert f"{questions}: 8 questions" in lines(report, "Dataset")
-    assert "12.5% of its questions hold a gold answer" in lines(report, "Dataset")
+    assert "12.5% of its questions contain a gold answer" in lines(report, "Dataset")
     assert """'What is the capital of France?' finds first of 3: "Paris\"""" in lines(report, "Retriever")
     assert "a generation makes 4 rollouts: 1 questions times 4" in lines(report, "Batches")
     assert "5 optimizer steps are 5 generations, 20 rollouts and 0.62 epochs of 8 steps" in lines(report, "Batches")
@@ -47,7 +47,7 @@ def test_all_problems_are_found_in_one_go(check, tmp_path):
     found = "\n".join(report.problems)
     for expected in ("`alpha` must be", "No file of questions at", "no-index does not exist"):
         assert expected in found
-    assert len(report.problems) == 3  # without a configuration there is nothing to compare the model with
+    assert len(report.problems) == 3  # without a configuration, nothing is compared with the model
     assert str(report).endswith("Cannot run.")
 
 

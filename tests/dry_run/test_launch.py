@@ -1,4 +1,4 @@
-"""How a run would be launched is found out, or said to be wrong, without waiting for other processes."""
+"""The dry run finds out how a run would be launched, without waiting for other processes."""
 
 import json
 import os

@@ -46,9 +46,9 @@ FLOAT32, BFLOAT16 = Precision(4), Precision(2)
 @pytest.mark.parametrize(
     ("strategy", "weights", "gradients", "optimizer", "reference", "gathered"),
     [
-        # 4 bytes a weight and 2 for autocast's copy; DDP has its buckets beside the gradients.
+        # 4 bytes per weight and 2 for autocast's copy; DDP adds buckets as large as the gradients.
         ("ddp", 6000, 8000, 8000, 4000, 0),
-        # DeepSpeed: 2 bytes a weight, 2 a gradient, 12 of the optimizer; an eighth of what is shared.
+        # DeepSpeed: 2 bytes per weight, 2 per gradient, 12 for the optimizer; an eighth of shared states.
         ("zero1", 2000, 2000, 1500, 2000, 0),
         ("zero2", 2000, 250, 1500, 2000, 0),
         ("zero3", 250, 250, 1500, 250, 2000),

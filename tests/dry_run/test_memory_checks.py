@@ -1,4 +1,4 @@
-"""Every argument that changes the memory of a run changes the report, by numbers computed by hand.
+"""Every argument that changes the memory of a run changes the report. The numbers are computed by hand.
 
 The model has 36 layers of keys and values of 256 and hidden states of 2,048; the numbers are of one GPU of 80 GiB.
 """
@@ -36,7 +36,7 @@ def rollout_tokens(report):
 
 
 def test_rows_and_length_of_a_micro_batch_make_the_activations(check):
-    # With checkpointing: 36 layers of hidden states, and 8 of them, 2 of 256 and 4 of 11,008 in one; of 2 bytes.
+    # With checkpointing: 36 layers of hidden states; one layer adds 8 of them, 2 of 256 and 4 of 11,008. 2 bytes each.
     each = 36 * 2048 * 2 + (8 * 2048 + 2 * 256 + 4 * 11008) * 2
     for rows, length in ((4, 4096), (4, 8192), (8, 4096)):
         changes = {"per_device_train_batch_size": rows, "max_completion_length": length}

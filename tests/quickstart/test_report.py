@@ -1,4 +1,4 @@
-"""What is left of a quickstart run."""
+"""Results of a quickstart run."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The whole quickstart on a very small scale: it runs, goes on where it was left, and loses nothing."""
+"""The whole quickstart on a very small scale: it runs, resumes and loses nothing."""
 
 import io
 import json

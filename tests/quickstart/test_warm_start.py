@@ -1,4 +1,4 @@
-"""The policy before training: how it begins, and what the warm start leaves."""
+"""The policy before training, with and without its warm start."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tspo_trl.search.base import Passage
 
 
 class TitleSearch:
-    """Finds the passage whose title is the query: enough here, and needs no index."""
+    """Finds the passage with the query as its title, without an index."""
 
     def __init__(self, world):
         passages = [Passage.from_contents(row["id"], row["contents"]) for row in world.corpus]

@@ -12,9 +12,9 @@ from tspo_trl.viewer import write_report
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="module")  # no longer: Playwright has an event loop running, which tests of asyncio would meet
+@pytest.fixture(scope="module")  # Playwright runs an event loop, which would disturb tests of asyncio
 def browser():
-    """Chromium: the system's, else Playwright's own. Without one it skips, with REQUIRE_BROWSER=1 it fails."""
+    """Starts the system's Chromium or Playwright's. Without one, tests skip, or fail if REQUIRE_BROWSER=1."""
     path = next((found for name in NAMES if (found := shutil.which(name))), None)
     with sync_playwright() as playwright:
         try:
@@ -29,7 +29,7 @@ def browser():
 
 @pytest.fixture
 def new_page(browser):
-    """Opens pages; what goes wrong in one, and what it asks of the network, fails the test."""
+    """Opens pages. An error on a page or a request to the network fails the test."""
     contexts, problems = [], []
 
     def open_page(url, **settings):

@@ -1,4 +1,4 @@
-"""Lines of trajectory files with credit, in short."""
+"""Makes lines of trajectory files with credit."""
 
 from tspo_trl.trajectory import Trajectory, Turn, trajectory_to_dict
 
@@ -7,7 +7,7 @@ def credited(*turns, question="Capital of France?", golden_answers=("Paris",), e
     """
     A line of this package's files.
 
-    A turn is `(query or None, evidence or None, reward, advantage)`; one without a query answers with the prediction.
+    A turn is `(query or None, evidence or None, reward, advantage)`. Without a query it answers with the prediction.
     """
     prediction = record.pop("prediction", "London")
     made = [

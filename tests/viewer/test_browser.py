@@ -47,7 +47,7 @@ def test_overview_shows_curve_kinds_and_signal(open_report, run_lines):
 
 def test_overview_tells_each_step_in_numbers(open_report, run_lines):
     page = open_report(*run_lines)
-    # 1 of 6 is right, 2 of 6 are near misses; 2 of 3 groups are all wrong; group 2 is all that GRPO learns from.
+    # 1 of 6 is right, 2 of 6 are near misses; 2 of 3 groups are all wrong; GRPO learns only from group 2.
     assert page.locator("#steps tbody tr").first.inner_text().split("\t") == [
         "training, step 1", "6", "0.167", "50.0%", "33.3%", "16.7%", "0.0%", "66.7%", "66.7%", "33.3%", "2.17", "1.17",
     ]  # fmt: skip

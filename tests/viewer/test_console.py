@@ -24,7 +24,7 @@ def printed(what, *arguments, width=120, **settings):
 
 
 def in_colour(what, *arguments):
-    """With the escapes of the styles."""
+    """Prints with the escapes of the styles."""
     return printed(what, *arguments, force_terminal=True, color_system="standard")
 
 
@@ -47,7 +47,7 @@ def report(make):
 
 
 def row(text, start):
-    """The cells of the row that begins so."""
+    """Returns the cells of the row that starts like this."""
     (line,) = (line for line in text.splitlines() if line.strip().startswith(start))
     return re.split(r" {2,}", line.strip())
 
@@ -157,7 +157,7 @@ def test_group_that_is_not_there_is_refused(report, number):
 
 
 def hostile(text):
-    """A line with a text everywhere where one may stand."""
+    """Makes a line with a text in every place that takes one."""
     turns = ((text, f"{MISS}{text}", 0.0, 0.1), (None, None, 0.0, 0.1))
     line = credited(*turns, question=text, golden_answers=(text,), prediction=text, outcome=0.0, step=1)
     return {**line, "end_reason": "answered"}

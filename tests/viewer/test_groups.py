@@ -75,7 +75,7 @@ def test_the_four_kinds(tmp_path):
 
 
 def test_the_recorded_first_occurrence_goes_before_what_is_found(tmp_path):
-    # As where a gold answer in the question was left out of the credit.
+    # For example, because `skip_gold_in_question` was on.
     (group,) = load(tmp_path, {**near_miss(), "first_occurrence": None})
     assert group.rollouts[0].first_hit == -1
     assert group.rollouts[0].kind == "complete_failure"

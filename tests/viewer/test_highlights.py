@@ -1,4 +1,4 @@
-"""Gold answers are marked just where they count as evidence."""
+"""Gold answers are marked exactly where they count as evidence."""
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tspo_trl.answers import contains_answer
 from tspo_trl.viewer.highlights import answer_spans, cut
 
-# Words in which normalization does something: articles, punctuation, characters that become several or a space.
+# Words that normalization changes: articles, punctuation, characters that become several or a space.
 WORDS = [
     "the", "a", "Paris", "paris,", "New", "York", "no", "no answer", "1924", "24", "A.", "--", "$a", "½", "é", "ﬁ",
     "İ", "ΑΣ", "x\u0301", "\u00a0", "\u00b4", "\u2028", "\x1c", "😀",

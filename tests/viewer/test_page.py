@@ -1,4 +1,4 @@
-"""The report's file: whole, alone, and never in place of something else."""
+"""The report is one complete file and never replaces another kind of file."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a report holds."""
+"""Contents of a report."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def run_folder(tmp_path):
 
 
 def test_a_step_is_counted(run_folder):
-    # Step 1: near miss, failure | success, failure. GRPO learns from the second group only.
+    # Step 1: near miss, failure | success, failure. GRPO learns only from the second group.
     entry = make_report(run_folder)["steps"][0]
     assert entry == {
         "series": "training", "step": 1, "n": 4, "groups": 2, "outcome": 0.25, "complete_failure": 0.5,

@@ -19,7 +19,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def get(file):
-    """Asks a running server; returns status and body."""
+    """Sends a request to a running server. Returns status and body."""
     with make_server(LivePage([file]).html, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

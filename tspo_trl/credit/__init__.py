@@ -7,6 +7,9 @@ followed it. A group is all rollouts of one question.
 """
 
 from .advantages import (
+    EPSILON,
+    SIGNAL,
+    ZERO_STD,
     AbsentTurns,
     ScaleRewards,
     TurnBaseline,
@@ -19,6 +22,9 @@ from .checks import Credit
 from .first_occurrence import first_occurrence, names_of_kinds, near_misses, trajectory_kinds, turn_rewards
 
 __all__ = [
+    "EPSILON",
+    "SIGNAL",
+    "ZERO_STD",
     "AbsentTurns",
     "Credit",
     "ScaleRewards",

@@ -115,8 +115,8 @@ def plan_batches(args: TSPOConfig, num_questions: int) -> BatchPlan:
     if batches % accumulation:
         raise ValueError(
             f"`steps_per_generation={args.steps_per_generation}` times `num_iterations={args.num_iterations}` is "
-            f"{batches}, no multiple of `gradient_accumulation_steps={accumulation}`: an optimizer step would mix two "
-            "generations. Change one of them."
+            f"{batches}, not a multiple of `gradient_accumulation_steps={accumulation}`: an optimizer step would mix "
+            "two generations. Change one of them."
         )
     generations = num_questions // (completions // group_size)
     steps_per_epoch = generations * batches // accumulation

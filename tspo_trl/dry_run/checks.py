@@ -168,7 +168,7 @@ def _check_questions(report: Report, dataset: Dataset, name: str, path: str, arg
     report.add("Dataset", f"{path}: {len(dataset):,} questions, columns {', '.join(dataset.column_names)}")
     if args is not None:
         share = sum(gold_in_question(row, args) for row in dataset) / len(dataset)
-        report.add("Dataset", f"{share:.1%} of its questions hold a gold answer themselves (`skip_gold_in_question`)")
+        report.add("Dataset", f"{share:.1%} of its questions contain a gold answer (`skip_gold_in_question`)")
 
 
 def _try_retriever(

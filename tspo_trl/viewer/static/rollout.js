@@ -35,7 +35,7 @@ function turnCard(turn, k, isFirstOccurrence) {
       turn.queries.length > 0 && labelled(turn.queries.length > 1 ? "Queries" : "Query",
         turn.queries.map((query) => make("p", { class: "query" }, query))),
       turn.evidence != null && labelled("It read", REPORT.evidences[turn.evidence].map(passage)),
-      turn.feedback != null && labelled("It was told", make("pre", {}, turn.feedback.trim()))));
+      turn.feedback != null && labelled("Feedback", make("pre", {}, turn.feedback.trim()))));
 }
 
 function labelled(label, ...content) {
