@@ -4,8 +4,8 @@
 
 A scripted policy searches for each question and answers with the title of the first passage. There is no model. The
 benchmark measures the seconds in the policy, in the retriever and in everything else (prompts, tokens, feedback,
-scores, files, the report with its bootstrap), and the peak of resident memory. A second run finds every question
-answered.
+scores, files, the report with its bootstrap), and the peak of resident memory. In a second run, every question is
+already answered.
 """
 
 import argparse

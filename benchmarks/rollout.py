@@ -51,16 +51,16 @@ COMPLETION_LENGTH = MAX_LENGTH - 768  # the longest prompt fits before it
 
 
 class TimedRetriever:
-    """Retriever of both loops. It times and counts the searches of the retriever `behind` it."""
+    """Retriever of both loops. It times and counts the searches of its `inner` retriever."""
 
     def __init__(self, watch: Stopwatch) -> None:
-        self.behind: Any = None
+        self.inner: Any = None
         self.counts: Counter[str] = Counter()
         self.search = watch.wrap(self._search, SEARCH)
 
     def _search(self, queries: list[str], k: int) -> list:
         self.counts.update(searches=len(queries), search_calls=1)
-        return self.behind.search(queries, k)
+        return self.inner.search(queries, k)
 
 
 def search_tool(retriever: Retriever) -> Callable:
@@ -242,7 +242,7 @@ def measure_all(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     with server(serve) as (url, _):
         retrievers = {"local": BM25Retriever(folder / "index"), "remote": RemoteRetriever(url)}
         for name in args.retrievers:
-            retriever.behind = retrievers[name]
+            retriever.inner = retrievers[name]
             compare(trainers, prompts[:8], retriever, watch, repeats=1)  # warm-up
             for size in args.rollouts:
                 result = compare(trainers, prompts[:size], retriever, watch, args.repeats)

@@ -13,7 +13,7 @@ from tspo_trl.answers import contains_answer, cover_exact_match, exact_match, f1
 
 
 def squad_normalization(text: str) -> str:
-    """The normalisation of SQuAD's evaluation, which Search-R1 uses too."""
+    """The normalisation of SQuAD's evaluation, which Search-R1 also uses."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
@@ -34,7 +34,7 @@ def squad_normalization(text: str) -> str:
         ("\u201cDon\u2019t\u201d \u2013 she said\u2026", "dont she said"),
         ("東京、日本", "東京日本"),
         ("snake_case $5", "snakecase 5"),
-        ("\u20acthe\u20ac", "\u20ac \u20ac"),  # an article leaves a space, a currency sign is no punctuation
+        ("\u20acthe\u20ac", "\u20ac \u20ac"),  # an article leaves a space, and a currency sign is not punctuation
         ("non\u00a0breaking\u2003space", "non breaking space"),
         ("...", ""),
         ("", ""),
@@ -130,8 +130,8 @@ def test_f1_is_symmetric_bounded_and_one_for_an_exact_match(prediction, gold):
         ("the capital, Paris.", ["London", "paris"], True),
         ("New York City", ["york city"], True),
         ("New York City", ["new city"], False),  # tokens must be neighbours
-        ("New York, City of dreams", ["York City"], True),  # punctuation between them does not count
-        ("the leader of the free world", ["leader of free"], True),  # nor do articles
+        ("New York, City of dreams", ["York City"], True),  # punctuation between tokens does not count
+        ("the leader of the free world", ["leader of free"], True),  # articles do not count either
         ("He moved to North Dakota", ["no"], False),
         ("born in 1924", ["2"], False),
         ("Besançon", ["BESANCON"], True),

@@ -80,7 +80,7 @@ def exact_match(prediction: str | None, golden_answers: Sequence[str]) -> float:
             1.0 if the normalised prediction equals any normalised gold answer, else 0.0.
 
     Raises:
-        `TypeError`: If `golden_answers` is a string or contains anything but strings.
+        `TypeError`: If `golden_answers` is a string or contains other types than strings.
     """
     golds = _normalized_golds(golden_answers)
     return float(prediction is not None and normalize_answer(prediction) in golds)
@@ -104,7 +104,7 @@ def f1_score(prediction: str | None, golden_answers: Sequence[str]) -> float:
             Harmonic mean of token precision and token recall, from 0.0 to 1.0, the maximum over the gold answers.
 
     Raises:
-        `TypeError`: If `golden_answers` is a string or contains anything but strings.
+        `TypeError`: If `golden_answers` is a string or contains other types than strings.
     """
     golds = _normalized_golds(golden_answers)
     if prediction is None:
@@ -142,7 +142,7 @@ def contains_answer(
             Whether any gold answer that may match occurs in `text`.
 
     Raises:
-        `TypeError`: If `golden_answers` is a string or contains anything but strings, or `text` is not a string.
+        `TypeError`: If `golden_answers` is a string or contains other types than strings, or `text` is not a string.
         `ValueError`: If `match` is unknown.
     """
     if match not in MATCHES:
@@ -178,7 +178,7 @@ def cover_exact_match(prediction: str | None, golden_answers: Sequence[str], *, 
             1.0 if the normalised prediction contains or equals any normalised gold answer, else 0.0.
 
     Raises:
-        `TypeError`: If `golden_answers` is a string or contains anything but strings.
+        `TypeError`: If `golden_answers` is a string or contains other types than strings.
         `ValueError`: If `match` is unknown.
     """
     contained = contains_answer(prediction or "", golden_answers, match=match, match_boolean_answers=True)

@@ -24,8 +24,8 @@ def test_in_an_all_wrong_group_only_the_evidence_tells_turns_apart():
 
 
 def test_in_a_mixed_group_the_evidence_comes_on_top_of_the_outcome():
-    # Outcome: 1.4997 and -.4999. Evidence of turn 0: 1, 0, 0, 0 (the correct rollout's). Of turn 1, with which the
-    # correct rollout ends: -, 1, 0, 0, so 1.1545 and -.5772. Of turn 2, with which the near miss ends, one value.
+    # Outcome: 1.4997 and -.4999. Evidence of turn 0: 1, 0, 0, 0 (the correct rollout's). Of turn 1, the last
+    # one of the correct rollout: -, 1, 0, 0, so 1.1545 and -.5772. Of turn 2, the near miss's last one: one value.
     advantages = advantages_of([1, 0, 0, 0], [2, 3, 3, 2], [0, 1, -1, -1])
     rows = [
         [1.4997 + 0.7499, 1.4997, 0.0],
@@ -48,7 +48,7 @@ def test_a_correct_rollout_and_a_near_miss_with_the_same_evidence_have_the_same_
 
 
 def test_a_hit_in_the_last_turn_is_not_credited():
-    # Where a rollout ran out of budget, its last turn may have feedback that no turn read.
+    # If a rollout runs out of budget, its last turn may have feedback that no turn reads.
     assert advantages_of([0, 0], [2, 2], [1, -1], 2).count_nonzero() == 0
 
 
@@ -65,19 +65,19 @@ def test_one_scorable_rollout_has_no_baseline(absent_turns):
 
 
 def test_a_rollout_that_stops_before_it_found_anything_is_blamed_beside_one_that_searched_on():
-    # Evidence of turn 1, with which the second rollout ends: 1, 0.
+    # Evidence of turn 1, the last one of the second rollout: 1, 0.
     advantages = advantages_of([0, 0], [3, 2], [1, -1], 2)
     assert_rows(advantages, [[0.0, 0.3535, 0.0], [0.0, -0.3535, 0.0]])
 
 
 def test_the_answer_of_a_near_miss_is_neither_credited_nor_blamed_for_evidence():
-    # The second rollout ends in turn 1, in which others find theirs: evidence 1, -, 0.
+    # The second rollout ends in turn 1, in which the first one finds its evidence: 1, -, 0.
     advantages = advantages_of([0, 0, 0], [3, 2, 3], [1, 0, -1], 3)
     assert_rows(advantages[:, 1], [0.3535, 0.0, -0.3535])
 
 
 def test_a_turn_that_is_compared_in_one_rollout_has_a_baseline_only_if_absent_turns_count():
-    # Evidence of turn 0: 0, 1, 1, 1, of turn 1, with which all others end: 1.
+    # Evidence of turn 0: 0, 1, 1, 1. Of turn 1, the last one of all others: 1.
     options = {"outcomes": [0, 0, 0, 0], "num_turns": [3, 2, 2, 2], "first_hits": [1, 0, 0, 0]}
     others = [[0.25, 0.0, 0.0]] * 3
     assert_rows(advantages_of(**options), [[-0.7499, 0.0, 0.0], *others])
@@ -89,7 +89,7 @@ def test_the_baseline_of_all_turns_pools_the_turns_that_are_compared():
     options = {"outcomes": [0, 0, 0, 0], "num_turns": [3, 2, 1, 2], "first_hits": [1, -1, -1, -1]}
     rows = [[-0.1889, 1.1336, 0.0], [-0.1889, -0.1889, 0.0], [-0.1889, 0.0, 0.0], [-0.1889, -0.1889, 0.0]]
     assert_rows(advantages_of(**options, turn_baseline="all_turns"), rows)
-    # Absent turns are no part of that option.
+    # `absent_turns` has no effect with this baseline.
     assert_rows(advantages_of(**options, turn_baseline="all_turns", absent_turns="zero"), rows)
 
 
@@ -107,7 +107,7 @@ def test_without_scaling_outcome_and_evidence_are_deviations_from_the_mean():
 
 def test_batch_scaling_takes_the_deviation_of_all_outcomes_and_of_all_evidence():
     # Outcomes 1, 0, 0, 0: deviation .5. Evidence (0, 0), (0, 0), (1), (0, 0): deviation .37796. The first group has no
-    # signal in its evidence, the second none in its outcomes.
+    # signal in its evidence, and the second has none in its outcomes.
     options = {"num_turns": [2, 2, 2, 2], "first_hits": [-1, -1, 0, -1], "group_size": 2, "scale_rewards": "batch"}
     advantages = advantages_of([1, 0, 0, 0], **options)
     assert_rows(advantages, [[0.9998, 0.9998], [-0.9998, -0.9998], [0.6613, 0.0], [-0.6613, 0.0]])

@@ -1,4 +1,4 @@
-"""Group-relative advantages: the worked cases of the method, and each option by hand."""
+"""Group-relative advantages: examples of the method and of each option, computed by hand."""
 
 import math
 
@@ -27,11 +27,11 @@ def advantages_of(outcomes, num_turns, first_hits, group_size=4, **options):
 
 
 def assert_rows(advantages, rows):
-    """Compares to the four decimals that the rows are written with."""
+    """Compare with rows that are rounded to four decimals."""
     torch.testing.assert_close(advantages, torch.tensor(rows), atol=6e-5, rtol=0)
 
 
-# The worked cases of the method
+# The method
 
 
 def test_one_near_miss_in_an_all_wrong_group_is_credited_in_the_turn_of_its_hit():
@@ -111,7 +111,7 @@ def test_the_baseline_of_all_turns_pools_the_turns_of_the_group():
     options = {"outcomes": [0, 0, 0, 0], "num_turns": [2, 1, 1, 2], "first_hits": [1, -1, -1, -1]}
     rows = [[-0.4080, 2.0402], [-0.4080, 0.0], [-0.4080, 0.0], [-0.4080, -0.4080]]
     assert_rows(advantages_of(**options, turn_baseline="all_turns"), rows)
-    # Absent turns are no part of that option.
+    # `absent_turns` has no effect with this baseline.
     assert_rows(advantages_of(**options, turn_baseline="all_turns", absent_turns="zero"), rows)
 
 
@@ -140,7 +140,7 @@ def test_batch_scaling_takes_the_deviation_of_all_trajectories_or_of_all_turns_a
 
 
 def test_batch_scaling_at_turn_level_counts_no_absent_turns():
-    # Turn rewards .5, 0 | 0: deviation .2887, where two absent turns as zeros would make it .25.
+    # Turn rewards .5, 0 | 0: deviation .2887. With the two absent turns as zeros it would be .25.
     options = {
         "outcomes": [0, 0],
         "num_turns": [2, 1],
@@ -209,7 +209,7 @@ def test_near_misses_that_hit_in_different_turns_carry_signal_at_turn_level_only
 @pytest.mark.parametrize("scale_rewards", ["group", "batch", "none"])
 def test_rewards_that_differ_by_rounding_only_give_exactly_zero(scale_rewards, outcome):
     outcomes = [outcome] * 7
-    assert nanstd(torch.tensor(outcomes)) > 0  # in float32 their mean is not quite their value
+    assert nanstd(torch.tensor(outcomes)) > 0  # in float32 their mean differs slightly from their value
     advantages = advantages_of(outcomes, [1] * 7, [-1] * 7, 7, turn_level_groups="never", scale_rewards=scale_rewards)
     assert advantages.count_nonzero() == 0
 

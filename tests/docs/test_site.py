@@ -106,7 +106,7 @@ def test_reference_of_an_options_dataclass_has_the_help_of_every_field(site):
 
 
 def test_docstrings_of_all_modules_are_read_to_their_end(docstring_markdown):
-    """The Markdown contains no item of an argument list in its source form."""
+    """No section or item of an argument list is left unconverted in the Markdown."""
     left = []
     for function in functions(griffe.load("tspo_trl", search_paths=[str(ROOT)], allow_inspection=False)):
         markdown = docstring_markdown(function.docstring.value)
@@ -118,7 +118,7 @@ def test_docstrings_of_all_modules_are_read_to_their_end(docstring_markdown):
 
 
 def functions(module):
-    """Yield everything with a docstring in a package."""
+    """Yield all objects with a docstring in a package."""
     if module.docstring is not None:
         yield module
     for member in module.members.values():

@@ -134,7 +134,7 @@ MODEL = "Qwen/Qwen2.5-7B-Instruct"
 
 
 def training_arguments(cluster, recipe=RECIPE, model=MODEL, length="6144", group_port="51216"):
-    """What the dry run and the training script get."""
+    """Arguments of the dry run and of the training script."""
     urls = [f"http://{machine}:{cluster['RETRIEVER_PORT']}" for machine in MACHINES[:2]]
     return [
         *("--config", recipe, "--model_name_or_path", model, "--retriever_url", *urls, "--vllm_mode", "server"),

@@ -32,8 +32,8 @@ def test_tokenizer_is_not_changed(tokenizer):
 
 def test_response_template_of_the_tokenizer_is_used():
     tokenizer = make_chat_tokenizer()
-    tokenizer.chat_template += "{# changed, so that TRL does not know it #}"
-    with pytest.raises(ValueError, match=r"TRL knows none for its chat template.*Set `tokenizer.response_template`"):
+    tokenizer.chat_template += "{# unknown to TRL #}"
+    with pytest.raises(ValueError, match=r"TRL has none for its chat template.*Set `tokenizer.response_template`"):
         ChatToolProtocol(tokenizer)
     tokenizer.response_template = qwen3_template
     assert ChatToolProtocol(tokenizer).parse(call("x")) == search("x")
@@ -52,7 +52,7 @@ def test_response_template_that_does_not_fit_the_chat_template_is_refused():
         (None, "<|im_end|>", "has no chat template"),
         ("qwen2_5", None, "has no end-of-sequence token"),
         ("llama3", "<|eot_id|>", "shows no tool calls"),
-        ("deepseekv3", "<|im_end|>", "TRL knows none for its chat template"),
+        ("deepseekv3", "<|im_end|>", "TRL has none for its chat template"),
         (
             "qwen2_5",
             "<|endoftext|>",
@@ -71,7 +71,7 @@ def test_tokenizer_that_cannot_call_tools_is_refused(template, eos_token, messag
 def test_template_that_rewrites_turns_and_has_no_training_variant_is_refused():
     tokenizer = make_chat_tokenizer("qwen3")
     tokenizer.response_template = qwen3_template
-    tokenizer.chat_template += "{# changed, so that TRL does not know it #}"
+    tokenizer.chat_template += "{# unknown to TRL #}"
     with pytest.raises(ValueError, match="TRL has no training variant of it"):
         ChatToolProtocol(tokenizer)
 

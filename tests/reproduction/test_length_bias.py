@@ -38,7 +38,7 @@ def measured():
 
 def test_stopping_is_compared_with_searching_in_the_same_state():
     got = measured()
-    assert got["not_found"]["stop_minus_search"] == pytest.approx(1 / 6)  # six stops with 1 in all, two searches: 0
+    assert got["not_found"]["stop_minus_search"] == pytest.approx(1 / 6)  # six stops sum to 1, two searches to 0
     assert got["found"]["stop_minus_search"] == pytest.approx(0.5)  # stops with 2 and 0, a search with 0.5
     assert got["all"]["stop_minus_search"] == pytest.approx(3 / 8 - 0.5 / 3)
 

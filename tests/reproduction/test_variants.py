@@ -24,7 +24,7 @@ def test_shuffling_gives_every_searched_turn_and_every_wrong_rollout_its_share()
     rollouts = torch.tensor(first).argmax(dim=1).float()
     turns = torch.tensor(first).max(dim=1).values
     assert rollouts.mean().item() == pytest.approx(0.5, abs=0.1)
-    assert turns.bincount().tolist() == [pytest.approx(400 / 3, abs=40)] * 3  # never the fourth, which answers
+    assert turns.bincount().tolist() == [pytest.approx(400 / 3, abs=40)] * 3  # never the fourth turn, which answers
 
 
 def test_shuffling_leaves_correct_rollouts_alone():

@@ -2,8 +2,9 @@
 
 GRPO gives every token of a rollout the advantage `(reward - mean) / (std + EPSILON)`, with the mean and the standard
 deviation of the rewards in its group. If all rollouts of a group have the same outcome, these advantages are 0. In
-groups without a correct rollout, TSPO compares turns instead: turn k of a rollout with turn k of all rollouts in its
-group. A near miss, a wrong rollout that retrieved a gold answer, earns `alpha` in the turn that retrieved it first.
+groups without a correct rollout, TSPO compares turns instead: by default, turn k of a rollout with turn k of all
+rollouts in its group. A near miss, a wrong rollout that retrieved a gold answer, earns `alpha` in the turn that
+retrieved it first. The options of [`group_advantages`] change these rules.
 
 Shapes: N rollouts, with the rollouts of a group next to each other, and T turns in the longest rollout.
 """
@@ -55,7 +56,7 @@ def group_advantages(
         num_turns (`torch.Tensor` of shape `(N,)`, integer):
             Number of turns of each rollout, at least 1.
         first_hits (`torch.Tensor` of shape `(N,)`, integer):
-            Zero-based turn whose evidence first contained a gold answer, -1 for never.
+            Zero-based index of the first turn with a gold answer in its evidence, -1 if there is none.
         group_size (`int`):
             Number of rollouts per group. Divides `N`. The rollouts of a group are next to each other. A group of 1 has
             no baseline: its advantages are 0.
@@ -66,7 +67,7 @@ def group_advantages(
             Turns of a near miss that get `alpha`: `"first_occurrence"` (only that turn) or `"prefix"` (all turns up to
             and including it).
         turn_level_groups (`str`, *optional*, defaults to `"all_wrong"`):
-            Groups whose advantages are computed turn by turn: `"all_wrong"`, `"always"` or `"never"`.
+            Groups that are compared turn by turn: `"all_wrong"`, `"always"` or `"never"`.
         turn_baseline (`str`, *optional*, defaults to `"same_turn"`):
             At turn level, the turns of the group that a turn is compared with: `"same_turn"` or `"all_turns"` pooled.
         absent_turns (`str`, *optional*, defaults to `"skip"`):
@@ -202,7 +203,7 @@ def _varies(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
 def _in_turn_level_group(
     outcomes: torch.Tensor, group_size: int, turn_level_groups: TurnLevelGroups, success_threshold: float
 ) -> torch.Tensor:
-    """Mask (N,) of the rollouts whose advantages are computed turn by turn."""
+    """Mask (N,) of the rollouts that are compared turn by turn."""
     if turn_level_groups == "all_wrong":
         all_wrong = all_wrong_groups(outcomes, group_size, success_threshold=success_threshold)
         return all_wrong.repeat_interleave(group_size)

@@ -16,7 +16,7 @@ def first_occurrence(
     match_boolean_answers: bool = False,
 ) -> int | None:
     """
-    Find the first turn whose feedback contains a gold answer: t* of the first-occurrence latent reward.
+    Find the first turn with a gold answer in its feedback: t* of the first-occurrence latent reward.
 
     Args:
         feedback (`Sequence[str | None]`):
@@ -64,7 +64,7 @@ def turn_rewards(
         num_turns (`int`):
             Number of turns, at least 1.
         first_hit (`int` or `None`):
-            Zero-based turn whose evidence first contained a gold answer, `None` for never.
+            Zero-based index of the first turn with a gold answer in its evidence, `None` if there is none.
         alpha (`float`, *optional*, defaults to `0.5`):
             Latent reward.
         credit (`str`, *optional*, defaults to `"first_occurrence"`):
@@ -102,7 +102,7 @@ def near_misses(outcomes: torch.Tensor, first_hits: torch.Tensor, *, success_thr
         outcomes (`torch.Tensor` of shape `(N,)`):
             Outcome rewards. A rollout with NaN (cannot be scored) is not a near miss.
         first_hits (`torch.Tensor` of shape `(N,)`):
-            Zero-based turn whose evidence first contained a gold answer, -1 for never.
+            Zero-based index of the first turn with a gold answer in its evidence, -1 if there is none.
         success_threshold (`float`, *optional*, defaults to `1.0`):
             A rollout with at least this outcome is correct.
 
@@ -122,7 +122,7 @@ def trajectory_kinds(
         outcomes (`torch.Tensor` of shape `(N,)`):
             Outcome rewards. A rollout with NaN (cannot be scored) is of no kind.
         first_hits (`torch.Tensor` of shape `(N,)`):
-            Zero-based turn whose evidence first contained a gold answer, -1 for never.
+            Zero-based index of the first turn with a gold answer in its evidence, -1 if there is none.
         success_threshold (`float`):
             A rollout with at least this outcome is correct.
 
@@ -149,7 +149,7 @@ def names_of_kinds(outcomes: torch.Tensor, first_hits: torch.Tensor, success_thr
             As in [`trajectory_kinds`].
 
     Returns:
-        `list[str]`: a key of [`trajectory_kinds`] for each trajectory, `None` if it cannot be scored.
+        `list[str | None]`: a key of [`trajectory_kinds`] for each trajectory, `None` if it cannot be scored.
     """
     kinds = trajectory_kinds(outcomes, first_hits, success_threshold)
     return [next((kind for kind, mask in kinds.items() if mask[i]), None) for i in range(len(outcomes))]

@@ -9,7 +9,7 @@ from .passages import Passage
 
 
 class Call(NamedTuple):
-    """A call of the search: either its `query`, or the `error` that answers a call without a usable query."""
+    """A search call: its `query`, or the `error` to return if the query cannot be used."""
 
     query: str | None
     error: str | None = None
@@ -25,7 +25,7 @@ class ParsedAction(NamedTuple):
         content (`str`, *optional*):
             Text of an answer, or query of a search. Several queries are separated by line breaks.
         calls (`tuple[Call, ...]`):
-            Calls of the search, in order, including those that get an error.
+            Search calls, in order, including those that get an error.
     """
 
     action: Action | None
@@ -67,7 +67,7 @@ class Feedback:
 
 class SearchProtocol(Protocol):
     """
-    Interface that the rollout loop and the trainer need. It reads and writes text and knows no model.
+    Interface that the rollout loop and the trainer need. It only handles text and does not depend on the model.
 
     Attributes:
         stop_strings (`tuple[str, ...]`):

@@ -80,7 +80,7 @@ class ChatFormat:
 
     def read(self, text: str) -> dict[str, Any]:
         """
-        Read a turn as a message.
+        Read a turn as a message. A turn that the length limit cut is read as if it had ended.
 
         Args:
             text (`str`):
@@ -173,7 +173,7 @@ class ChatFormat:
 
 
 def _response_template(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The tokenizer's own response template, or the one that TRL knows for its chat template."""
+    """The tokenizer's own response template, or TRL's for its chat template."""
     name = tokenizer.name_or_path
     if not tokenizer.chat_template:
         raise ValueError(f"`tokenizer` ({name!r}) has no chat template. {_REMEDY}")
@@ -185,7 +185,7 @@ def _response_template(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
             add_response_schema(tokenizer)
         except ValueError as error:
             raise ValueError(
-                f"`tokenizer` ({name!r}) has no `response_template`, and TRL knows none for its chat template, so "
+                f"`tokenizer` ({name!r}) has no `response_template`, and TRL has none for its chat template, so "
                 f"tool calls cannot be parsed. Set `tokenizer.response_template`. {_REMEDY}"
             ) from error
     template = getattr(tokenizer, "response_template", None)
@@ -204,7 +204,7 @@ def _lenient(response_template: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compiled(response_template: dict[str, Any]) -> Any:
-    """The response template as the parser uses it. Otherwise the parser would compile it for every turn."""
+    """Compile the response template once. Otherwise the parser compiles it for every turn."""
     from transformers.utils.chat_parsing.response_templates import load_response_template  # not before 5.13
 
     return load_response_template(response_template)

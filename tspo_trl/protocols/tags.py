@@ -1,6 +1,6 @@
 """Search-R1's tags: its prompt, its feedback and its reply to an invalid action, byte for byte.
 
-Models trained with Search-R1 run here, and models trained here run there.
+Models trained with Search-R1 work with this package, and the other way round.
 """
 
 import re
