@@ -7,10 +7,10 @@ within their group. A turn is one block of generated tokens with the feedback th
 of one question. No function changes its arguments.
 """
 
+from .advantages import EPSILON as EPSILON
+from .advantages import SIGNAL as SIGNAL
+from .advantages import ZERO_STD as ZERO_STD
 from .advantages import (
-    EPSILON,
-    SIGNAL,
-    ZERO_STD,
     AbsentTurns,
     ScaleRewards,
     TurnBaseline,
@@ -23,9 +23,6 @@ from .checks import Credit
 from .first_occurrence import first_occurrence, names_of_kinds, near_misses, trajectory_kinds, turn_rewards
 
 __all__ = [
-    "EPSILON",
-    "SIGNAL",
-    "ZERO_STD",
     "AbsentTurns",
     "Credit",
     "ScaleRewards",
