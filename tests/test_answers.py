@@ -1,5 +1,7 @@
 """Normalisation, scores, and answers in a text."""
 
+# ruff: noqa: RUF001
+
 import re
 import string
 import sys
@@ -68,6 +70,76 @@ def test_normalization_is_idempotent_on_every_character_there_is():
 def test_composed_and_decomposed_text_normalise_alike(text):
     composed, decomposed = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
     assert normalize_answer(composed) == normalize_answer(decomposed)
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("Crème brûlée", "creme brulee"),  # Latin accents
+        ("Nguyễn Tất Thành", "Nguyen Tat Thanh"),
+        ("Ἀθῆναι", "Αθηναι"),  # Greek accents and breathings
+        ("Ό", "ο"),
+        ("مُحَمَّد", "محمد"),  # Arabic vowel signs
+        ("الرَّحْمٰن", "الرحمن"),
+        ("שָׁלוֹם", "שלום"),  # Hebrew points
+        ("\ufb2a", "ש"),  # a letter composed with its point
+        ("Москва́", "Москва"),  # a stress mark in Cyrillic
+        ("за̀мок", "замок"),
+        ("ё́", "ё"),
+        ("ﾊﾟﾘ", "パリ"),  # half width
+        ("ハ\u309a", "パ"),  # decomposed
+        ("葛\U000e0100", "葛"),  # a variation selector
+        ("❤\ufe0f", "❤"),
+        ("1\ufe0f\u20e3", "1"),
+        ("2\u0302", "2"),  # a mark without a letter
+    ],
+)
+def test_optional_marks_make_no_difference(text, other):
+    assert normalize_answer(text) == normalize_answer(other)
+    assert exact_match(text, [other]) == 1.0
+    assert contains_answer(f"x {text} y", [other])
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("パリ", "バリ"),
+        ("パリ", "ハリ"),
+        ("ﾊﾟﾘ", "ﾊﾞﾘ"),
+        ("мой", "мои"),
+        ("ёж", "еж"),
+        ("ѓ", "г"),  # Macedonian: an acute that composes
+        ("ѝ", "и"),
+        ("а̄", "а"),  # a macron is no stress mark
+        ("їх", "іх"),
+        ("राम", "रमा"),
+        ("की", "का"),
+        ("हिंदी", "हिदी"),
+        ("ไม่", "ไม้"),
+        ("ไม่", "ไม"),
+        ("আমি", "আম"),  # Bengali
+        ("தமிழ்", "தமழ"),  # Tamil
+        ("ກ່າ", "ກ້າ"),  # Lao
+        ("ខ្មែរ", "ខមរ"),  # Khmer
+        ("မြန်မာ", "မနမာ"),  # Burmese
+        ("བོད", "བད"),  # Tibetan
+        ("ހަ", "ހި"),  # Thaana
+        ("ܒܰ", "ܒ"),  # Syriac
+        ("أ", "ا"),  # a hamza is no vowel sign
+        ("آ", "ا"),
+        ("ئ", "ى"),
+    ],
+)
+def test_marks_that_are_part_of_a_letter_make_another_word(text, other):
+    assert normalize_answer(text) != normalize_answer(other)
+    assert exact_match(text, [other]) == f1_score(text, [other]) == 0.0
+    assert not contains_answer(f"x {text} y", [other])
+
+
+def test_normalised_text_is_composed():
+    """A substring of a letter is no substring."""
+    assert normalize_answer("パリ мой 서울 的") == "パリ мой 서울 的"
+    assert not contains_answer("パリ", ["ハ"], match="substring")
 
 
 @pytest.mark.parametrize("text", [None, 3, b"bytes", ["Paris"]])

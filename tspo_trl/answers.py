@@ -1,8 +1,7 @@
 """Answers as text: normalisation, exact match, F1, and whether a text contains an answer.
 
 Normalisation is that of SQuAD and Search-R1 (lower case, no punctuation, no articles, single spaces), extended to
-Unicode: compatibility decomposition, then removal of combining marks and all Unicode punctuation. On ASCII text the
-two are equal.
+Unicode: compatibility forms, all Unicode punctuation, and accents. On ASCII text the two are equal.
 """
 
 import re
@@ -19,27 +18,54 @@ BOOLEAN_ANSWERS = frozenset({"yes", "no", "noanswer", "no answer"})
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
+# Vowel signs and reading signs that Hebrew and Arabic text may leave out, and marks that select a glyph. The hamza and
+# the madda of Arabic (U+0653 to U+0655) belong to their letters.
+_OPTIONAL_MARKS = re.compile(
+    "[\u0591-\u05c7"
+    "\u0610-\u061a\u064b-\u0652\u0656-\u065e\u0670\u06d6-\u06ed\u0897-\u089f\u08ca-\u08ff"
+    "\u034f\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
+_STRESS_MARKS = frozenset("\u0300\u0301\u030f\u0311")  # in Cyrillic; with some letters they compose to another letter
+_NO_WORD = re.compile(r"[^\w\s]+")  # without punctuation these are marks and symbols
+
 
 class _DeletedCharacters(dict[int, int | None]):
-    """Translation table that deletes punctuation and combining marks. It caches each character on first use."""
+    """Translation table that deletes punctuation and optional marks. It caches each character on first use."""
 
     def __missing__(self, code_point: int) -> int | None:
         character = chr(code_point)
-        deleted = character in string.punctuation or unicodedata.category(character)[0] in "PM"
+        category = unicodedata.category(character)[0]
+        is_punctuation = character in string.punctuation or category == "P"
+        deleted = is_punctuation or (category == "M" and _OPTIONAL_MARKS.match(character))
         self[code_point] = None if deleted else code_point
         return self[code_point]
 
 
+class _Scripts(dict[str, str]):
+    """Script of a letter if its marks need care, else an empty string. It caches each character on first use."""
+
+    def __missing__(self, character: str) -> str:
+        name = unicodedata.name(character, "").partition(" ")[0]
+        is_letter = unicodedata.category(character)[0] == "L"
+        accented = not is_letter or name in ("LATIN", "GREEK")
+        self[character] = "accented" if accented else "cyrillic" if name == "CYRILLIC" else ""
+        return self[character]
+
+
 _DELETED_CHARACTERS = _DeletedCharacters()
+_SCRIPTS = _Scripts({"": "accented"})
 
 
 def normalize_answer(text: str) -> str:
     """
     Normalise a text for comparison with an answer.
 
-    The steps are Unicode NFKD, lower case, removal of combining marks (category M) and punctuation (ASCII punctuation
-    and category P), removal of the articles *a*, *an*, *the* as whole words, and folding of white space. Normalising
-    twice gives the same result as normalising once.
+    The steps are Unicode NFKC, lower case, removal of punctuation (ASCII and category P) and of some marks,
+    removal of the articles *a*, *an*, *the* as whole words, and folding of white space. Normalising twice gives the
+    same result as normalising once.
+
+    The marks are accents of Latin and Greek letters, optional vowel signs of Arabic and Hebrew, stress marks of
+    Cyrillic letters, and marks without a letter. Every other mark is part of its letter: パリ is not バリ.
 
     Args:
         text (`str`):
@@ -61,8 +87,12 @@ def normalize_answer(text: str) -> str:
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a `str`, got {text!r} ({type(text).__name__}).")
+    if text.isascii():
+        text = text.lower().translate(_DELETED_CHARACTERS)
+        return " ".join(_ARTICLES.sub(" ", text).split())
     text = unicodedata.normalize("NFKD", text).lower().translate(_DELETED_CHARACTERS)
-    return " ".join(_ARTICLES.sub(" ", text).split())
+    text = _NO_WORD.sub(_kept_marks, text)
+    return unicodedata.normalize("NFKC", " ".join(_ARTICLES.sub(" ", text).split()))
 
 
 def exact_match(prediction: str | None, golden_answers: Sequence[str]) -> float:
@@ -183,6 +213,28 @@ def cover_exact_match(prediction: str | None, golden_answers: Sequence[str], *, 
     """
     contained = contains_answer(prediction or "", golden_answers, match=match, match_boolean_answers=True)
     return max(float(contained), exact_match(prediction, golden_answers))
+
+
+def _kept_marks(run: re.Match[str]) -> str:
+    """Return what normalisation keeps of marks and symbols that follow a letter."""
+    base = run.string[run.start() - 1 : run.start()] if run.start() else ""
+    kept, marks = "", ""
+    for character in run.group():
+        if unicodedata.category(character)[0] == "M":
+            marks += character
+        else:
+            kept += _marks_of_letter(base, marks) + character
+            base, marks = character, ""
+    return kept + _marks_of_letter(base, marks)
+
+
+def _marks_of_letter(letter: str, marks: str) -> str:
+    script = _SCRIPTS[letter]
+    if script != "cyrillic":
+        return "" if script else marks
+    composed, *alone = unicodedata.normalize("NFC", letter + marks)
+    in_letter = unicodedata.normalize("NFD", composed)[len(unicodedata.normalize("NFD", letter)) :]
+    return in_letter + "".join(mark for mark in alone if mark not in _STRESS_MARKS)
 
 
 def _normalized_golds(golden_answers: Sequence[str]) -> list[str]:

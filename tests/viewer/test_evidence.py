@@ -22,6 +22,13 @@ def test_an_answer_may_stand_in_a_heading_and_across_its_end():
     ]
 
 
+def test_the_frame_of_a_passage_is_not_marked():
+    evidence = 'Doc 1(Title: "Emma") Doc 1 is a title.\nDoc 2(Ti'
+    assert of(evidence, "1", "title", "Doc") == [
+        (['Doc 1(Title: "Emma") '], ["", "Doc", " ", "1", " is a ", "title.", "\nDoc 2(Ti"]),
+    ]
+
+
 def test_text_of_another_form_is_one_passage():
     assert of("(1) Emma, by Jane Austen", "emma") == [([""], ["(1) ", "Emma,", " by Jane Austen"])]
 

@@ -17,6 +17,7 @@ from reprlib import repr as short
 from types import NoneType
 from typing import Any
 
+from ..rollout.tool_results import evidence_in_feedback
 from ..trajectory import Action, Trajectory, Turn, numbered_json_lines, trajectory_from_dict
 
 _OUTCOMES = ("outcome", "em")
@@ -242,5 +243,5 @@ def _plain_turn(turn: dict[str, Any]) -> Turn:
         content="\n".join(queries) or None,
         queries=queries,
         feedback=feedback,
-        evidence=feedback,
+        evidence=None if feedback is None else evidence_in_feedback(feedback),
     )

@@ -2,9 +2,9 @@
 
 Implements *TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy Optimization* (arXiv
 2601.22776), written from its abstract and secondary summaries. `docs/method.md` says which rules the paper states.
-`first_occurrence.py` rewards turns with the first-occurrence latent reward (FOLR). `advantages.py` compares turns
-within their group. A turn is one block of generated tokens with the feedback that followed it. A group is all rollouts
-of one question. No function changes its arguments.
+`evidence.py` keeps the frame of passages apart. `first_occurrence.py` rewards turns with the first-occurrence latent
+reward (FOLR). `advantages.py` compares turns within their group. A turn is one block of generated tokens with the
+feedback that followed it. A group is all rollouts of one question. No function changes its arguments.
 """
 
 from .advantages import EPSILON as EPSILON

@@ -6,6 +6,7 @@ import torch
 
 from ..answers import Match, contains_answer
 from .checks import Credit, check_reward_options
+from .evidence import own_words
 
 
 def first_occurrence(
@@ -21,7 +22,7 @@ def first_occurrence(
     Args:
         feedback (`Sequence[str | None]`):
             What the search returned after each turn, as the policy saw it, without text that the model wrote. `None`
-            if a turn has no feedback.
+            if a turn has no feedback. The frame of the passages (`Doc 1(Title: ...)`, `<information>`) never matches.
         golden_answers (`Sequence[str]`):
             Accepted answers. One occurrence of one of them is enough.
         match (`str`, *optional*, defaults to `"token"`):
@@ -41,7 +42,8 @@ def first_occurrence(
         raise TypeError(f"feedback must be a sequence with one entry per turn, got a string. Pass [{feedback!r}].")
     for turn, text in enumerate(feedback):
         # Turns without feedback are matched, too, so that an unknown `match` is always an error.
-        if contains_answer(text or "", golden_answers, match=match, match_boolean_answers=match_boolean_answers):
+        words = own_words(text or "")
+        if contains_answer(words, golden_answers, match=match, match_boolean_answers=match_boolean_answers):
             return turn
     return None
 

@@ -16,6 +16,7 @@ from trl import GRPOTrainer
 
 from ..trajectory import Trajectory, Turn
 from .stopping import TurnEnd
+from .tool_results import evidence_in_feedback, results_of_tools
 
 
 class TransformersTurns:
@@ -112,7 +113,9 @@ def is_generation_collective(trainer: GRPOTrainer) -> bool:
     return is_sharded
 
 
-def trajectory_of_generation(ids: list[int], mask: list[int], tokenizer: PreTrainedTokenizerBase) -> Trajectory:
+def trajectory_of_generation(
+    ids: list[int], mask: list[int], tokenizer: PreTrainedTokenizerBase, completion: Any = None
+) -> Trajectory:
     """
     Make a trajectory from a completion of TRL's own generation (`tools`, environments, a `rollout_func`).
 
@@ -123,19 +126,25 @@ def trajectory_of_generation(ids: list[int], mask: list[int], tokenizer: PreTrai
             For each token, 1 if the model generated it, 0 if a tool returned it.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Decodes the tokens.
+        completion (`list[dict]` or `str`, *optional*):
+            The completion as messages or text. Its tool messages say what the tools returned.
 
     Returns:
-        [`Trajectory`]: one turn per run of generated tokens. The tool tokens after it are its feedback.
+        [`Trajectory`]: one turn per run of generated tokens. The tool tokens after it are its feedback. Only what a
+        tool returned is evidence: not the text of the chat template, and not the error of a tool that failed.
     """
     changes = [i for i in range(1, len(mask)) if mask[i] != mask[i - 1]]
     spans = list(zip([0, *changes], [*changes, len(ids)], strict=True))
+    results = results_of_tools(completion)
+    has_results = len(results) == sum(not mask[start] for start, _ in spans)
     turns: list[Turn] = []
     for start, end in spans:
         text = str(tokenizer.decode(ids[start:end], skip_special_tokens=True))
         if mask[start]:
             turns.append(Turn(text=text, token_span=(start, end)))
         else:
-            turns[-1] = replace(turns[-1], feedback=text, feedback_span=(start, end), evidence=text)
+            evidence = results.pop(0) if has_results else evidence_in_feedback(text)
+            turns[-1] = replace(turns[-1], feedback=text, feedback_span=(start, end), evidence=evidence)
     return Trajectory(turns=tuple(turns), end_reason="generated")
 
 

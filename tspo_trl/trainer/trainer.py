@@ -186,9 +186,9 @@ class TSPOTrainer(EvaluatingTrainer):
             return prompt_ids, completion_ids, tool_mask, completions, *rest
         if self._is_credited:
             masks = tool_mask or [[1] * len(ids) for ids in completion_ids]
-            pairs = zip(completion_ids, masks, strict=True)
+            rows = zip(completion_ids, masks, completions, strict=True)
             self._trajectories = [
-                generation.trajectory_of_generation(ids, mask, self._tokenizer) for ids, mask in pairs
+                generation.trajectory_of_generation(ids, mask, self._tokenizer, one) for ids, mask, one in rows
             ]
         return output
 

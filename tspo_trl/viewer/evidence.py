@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..analysis.options import ViewOptions
+from ..credit.evidence import own_words
 from .highlights import answer_spans, cut
 
 # The heading of a passage in `protocols.passages.passages_text`. Most titles are in quotation marks.
@@ -28,7 +29,7 @@ def passages(evidence: str, golden_answers: Sequence[str], options: ViewOptions)
         another form has an empty heading. All pieces joined are `evidence`.
     """
     spans = answer_spans(
-        evidence, golden_answers, match=options.match, match_boolean_answers=options.match_boolean_answers
+        own_words(evidence), golden_answers, match=options.match, match_boolean_answers=options.match_boolean_answers
     )
     headings = [match.span() for match in _HEADING.finditer(evidence)]
     if not headings or headings[0][0] > 0:

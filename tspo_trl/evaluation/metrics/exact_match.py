@@ -7,8 +7,8 @@ from tspo_trl.evaluation.metrics.base import SQUAD, TEXT, TEXTS, TextMetric, mea
 
 _DESCRIPTION = """
 Share of questions with a prediction that equals a gold answer after SQuAD's normalisation: lower case, no punctuation,
-no articles, single spaces. Text beyond ASCII is first converted to Unicode's NFKD form, and loses accents and Unicode
-punctuation too.
+no articles, single spaces. Text beyond ASCII is also converted to Unicode's NFKC form, and loses Unicode punctuation,
+accents (Latin, Greek), vowel signs (Arabic, Hebrew) and stress marks (Cyrillic).
 """
 
 _USAGE = """
