@@ -1,4 +1,9 @@
-"""Feedback as tokens: encoded once, and cut inside the bodies only, so that tags stay whole."""
+"""Feedback as tokens: encoded once, and cut inside the bodies only, so that tags stay whole.
+
+No text that the search returned becomes a special token. A space breaks up the special tokens in it, so that they stay
+broken if the feedback is sent as text. A token that is left, because a normalizer made it or because it has a single
+character, is dropped.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,6 +11,7 @@ from dataclasses import replace
 from transformers import PreTrainedTokenizerBase
 
 from ..protocols.base import Feedback
+from ..protocols.special_tokens import SpecialTokens
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -42,24 +48,49 @@ def encode_feedbacks(
         `list[tuple[list[int], list[Feedback]]]`: token ids of each feedback, empty if the text around the bodies does
         not fit, and its parts with the cut bodies.
     """
-    texts = ["".join(part.text for part in parts) for parts in feedbacks]
+    special = SpecialTokens(tokenizer)
+    broken = [[_break_up(part, special) for part in parts] for parts in feedbacks]
+    texts = ["".join(part.text for part in parts) for parts in broken]
     ids_of = _encode_all(tokenizer, texts)
     return [
-        (ids_of[text], list(parts)) if len(ids_of[text]) <= max_length else _encode_cut(parts, tokenizer, max_length)
-        for text, parts in zip(texts, feedbacks, strict=True)
+        (ids_of[text], parts)
+        if len(ids_of[text]) <= max_length and not _is_forged(ids_of[text], parts, tokenizer, special)
+        else _encode_parts(parts, tokenizer, special, max_length)
+        for text, parts in zip(texts, broken, strict=True)
     ]
 
 
-def _encode_cut(
-    parts: Sequence[Feedback], tokenizer: PreTrainedTokenizerBase, max_length: int
+def _break_up(part: Feedback, special: SpecialTokens) -> Feedback:
+    return replace(part, body=special.break_up(part.body)) if part.retrieved else part
+
+
+def _is_forged(
+    ids: list[int], parts: Sequence[Feedback], tokenizer: PreTrainedTokenizerBase, special: SpecialTokens
+) -> bool:
+    """Check whether a feedback contains other special tokens than those that the protocol wrote."""
+    if special.ids.isdisjoint(ids):
+        return False
+    frames, own_bodies = _frames(parts), ["" if part.retrieved else part.body for part in parts]
+    own_texts = [text for pair in zip(frames, [*own_bodies, ""], strict=True) for text in pair]
+    ids_of = _encode_all(tokenizer, own_texts)
+    own_ids = [i for text in own_texts for i in ids_of[text]]
+    return [i for i in ids if i in special.ids] != [i for i in own_ids if i in special.ids]
+
+
+def _encode_parts(
+    parts: Sequence[Feedback], tokenizer: PreTrainedTokenizerBase, special: SpecialTokens, max_length: int
 ) -> tuple[list[int], list[Feedback]]:
-    """Encode and cut a feedback that is too long."""
+    """Encode each part of a feedback, and cut the bodies if it is too long."""
     ids_of = _encode_all(tokenizer, [*_frames(parts), *(part.body for part in parts)])
     frames = [ids_of[frame] for frame in _frames(parts)]
     room = max_length - sum(len(frame) for frame in frames)
     if room < 0:
         return [], list(parts)
-    bodies = _cut_evenly([ids_of[part.body] for part in parts], room)
+    whole = [
+        [i for i in ids_of[part.body] if i not in special.ids] if part.retrieved else ids_of[part.body]
+        for part in parts
+    ]
+    bodies = _cut_evenly(whole, room)
     ids = list(frames[0])
     for body, frame in zip(bodies, frames[1:], strict=True):
         ids += body + frame
