@@ -4,6 +4,8 @@ import re
 
 from transformers import PreTrainedTokenizerBase
 
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+
 
 class SpecialTokens:
     """
@@ -15,14 +17,16 @@ class SpecialTokens:
 
     Attributes:
         ids (`frozenset[int]`):
-            Ids of the special tokens, except that of the token for unknown words if it has no other role.
+            Ids of the special tokens, without those that ordinary text needs: the bytes of unknown characters, and the
+            token of unknown words if it has no other role.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         flagged = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
         texts = {*flagged.values(), *map(str, tokenizer.all_special_tokens)} - {""}
         self._pattern = re.compile("|".join(map(re.escape, sorted(texts))) or "(?!)")
-        ids = {*flagged, *tokenizer.all_special_ids}
+        bytes = {id for id, text in flagged.items() if _BYTE.fullmatch(text)}
+        ids = {*flagged, *tokenizer.all_special_ids} - bytes
         roles = {name: token for name, token in tokenizer.special_tokens_map.items() if name != "unk_token"}
         if str(tokenizer.unk_token) not in map(str, roles.values()):
             ids.discard(tokenizer.unk_token_id)
