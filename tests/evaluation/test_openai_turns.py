@@ -7,9 +7,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from tspo_trl.evaluation.openai_client import Endpoint, EndpointError, RefusedRequestError
-from tspo_trl.evaluation.openai_turns import CompletionsTurns, encode_turn
+from tspo_trl.evaluation.openai_turns import CompletionsTurns
 from tspo_trl.protocols.tags import TagProtocol
-from tspo_trl.rollout.feedback import decode, encode
+from tspo_trl.rollout.feedback import decode, encode, encode_continuations
 from tspo_trl.rollout.loop import RolloutLoop
 from tspo_trl.rollout.state import RolloutLimits
 
@@ -151,7 +151,7 @@ BYTE_LEVEL = byte_level_tokenizer("a\n\n")
 @given(st.text())
 @example("\n")  # shares a token with the line break before it
 def test_an_encoded_turn_decodes_to_its_text_behind_any_prompt(text):
-    ids = [*encode(BYTE_LEVEL, "Where?"), *encode_turn(BYTE_LEVEL, text)]
+    ids = [*encode(BYTE_LEVEL, "Where?"), *encode_continuations(BYTE_LEVEL, [text])[text]]
     assert decode(BYTE_LEVEL, ids) == "Where?" + text
 
 

@@ -81,13 +81,6 @@ def test_no_token_of_a_sequences_beginning_stands_in_a_feedback(tokenizer):
         assert token[1] not in ids
 
 
-def test_tags_that_are_special_tokens_stay_in_the_text(tokenizer):
-    special = copy.deepcopy(tokenizer)
-    special.add_special_tokens({"additional_special_tokens": ["<answer>"]})
-    (kept,) = encode_feedback([part("<answer> x" * 9)], special, frame_length([part("")], special) + 4)[1]
-    assert kept.body.startswith("<answer> x")
-
-
 def test_feedback_that_fits_to_the_token_is_not_taken_apart(tokenizer):
     """A text that is encoded in parts may have different tokens."""
     parts = [part("aris", opening="<information>P")]
@@ -107,6 +100,9 @@ def test_feedback_that_several_rollouts_read_is_encoded_once(tokenizer):
     texts = []
 
     class Counting:
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
         def __call__(self, batch, **kwargs):
             texts.extend(batch)
             return tokenizer(batch, **kwargs)

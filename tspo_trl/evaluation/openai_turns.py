@@ -10,11 +10,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..protocols.base import SearchProtocol
-from ..rollout.feedback import decode, encode
+from ..rollout.feedback import decode, encode, encode_continuations
 from .openai_client import API, Answer, Endpoint
 
 _PROBE = "<think> A b. </think>\n<search> Über 1924 </search>"
-_ANCHOR = "\n"
 
 
 class EndpointTurns:
@@ -66,7 +65,7 @@ class EndpointTurns:
     def _read(self, answer: Answer, max_new_tokens: int) -> list[int]:
         """Return the token ids of a turn, cut to the budget if the local tokenizer counts more than the server's."""
         text = answer.text if answer.is_cut else answer.text + self._missing_stop(answer)
-        ids, eos = encode_turn(self.tokenizer, text), self.tokenizer.eos_token_id
+        ids, eos = encode_continuations(self.tokenizer, [text])[text], self.tokenizer.eos_token_id
         ended_itself = not (answer.is_cut or text.endswith(tuple(self.protocol.stop_strings)))
         if ended_itself and eos is not None and ids[-1:] != [eos]:
             ids = [*ids, eos]
@@ -102,25 +101,3 @@ class CompletionsTurns(EndpointTurns):
         """Return the text of a rollout, without the beginning-of-sequence token that the server adds."""
         adds_first = self._added_bos is not None and ids[0] == self._added_bos
         return decode(self.tokenizer, list(ids[1:] if adds_first else ids))
-
-
-def encode_turn(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """
-    Encode the text of a turn, which follows other text.
-
-    SentencePiece tokenizers put a space before a text that stands alone. So the text is encoded after a line break,
-    and the tokens of the line break are dropped unless they merge with the text.
-
-    Args:
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Tokenizer of the text.
-        text (`str`):
-            Text of the turn.
-
-    Returns:
-        `list[int]`: token ids without added special tokens.
-    """
-    anchor, anchored = encode(tokenizer, _ANCHOR), encode(tokenizer, _ANCHOR + text)
-    if anchor and anchored[: len(anchor)] == anchor:
-        return anchored[len(anchor) :]
-    return encode(tokenizer, text)

@@ -51,7 +51,8 @@ class Feedback:
         closing (`str`):
             Text after the body.
         retrieved (`bool`):
-            Whether the search returned the body. Only then does it count as evidence.
+            Whether the search returned the body. Only then does it count as evidence, and special tokens in it are
+            broken up. All other text is encoded as it is.
     """
 
     opening: str

@@ -136,7 +136,7 @@ class ChatToolProtocol:
         if calls:
             queries = [call.query for call in calls if call.query is not None]
             return ParsedAction("search" if queries else None, "\n".join(queries) if queries else None, tuple(calls))
-        content = self._format.special_token.sub("", message["content"]).strip()
+        content = self._format.special_tokens.remove(message["content"]).strip()
         answer = _ANSWER.search(content)
         if answer is not None:
             return ParsedAction("answer", answer.group(1).strip())
@@ -212,6 +212,8 @@ class ChatToolProtocol:
         if not isinstance(function, dict) or not isinstance(name, str):
             return Call(None, _UNREADABLE)
         if name != self.tool_name:
+            # The model wrote the name, maybe with special tokens.
+            name = self._format.special_tokens.break_up(name)
             return Call(None, _UNKNOWN_TOOL.format(name=name, tool=self.tool_name))
         arguments = function.get("arguments")
         query = arguments.get("query") if isinstance(arguments, dict) and len(arguments) == 1 else None

@@ -17,6 +17,8 @@ from trl.chat_template_utils import (
     supports_tool_calling,
 )
 
+from .special_tokens import SpecialTokens
+
 # Placeholders for contents.
 _WRITTEN = "tspo_written_by_the_model"
 _BODY = "tspo_body_{}_of_a_message"
@@ -45,8 +47,8 @@ class ChatFormat:
             Text before and after the body of a hint.
         call_marker (`str`):
             First word of a call, such as `<tool_call>`.
-        special_token (`re.Pattern`):
-            Pattern of the tokenizer's special tokens.
+        special_tokens ([`~tspo_trl.protocols.special_tokens.SpecialTokens`]):
+            The tokenizer's special tokens.
 
     Raises:
         `ValueError`: If the tokenizer or its template does not support tool calls as needed.
@@ -74,9 +76,7 @@ class ChatFormat:
         self._check_response_template()
         self.call_marker = self._find_call_marker()
         self._quotes_bodies = '"a"\nb' not in self._render([_USER, self._turn(), self._tool_message('"a"\nb')])
-        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        special |= {str(token) for token in tokenizer.all_special_tokens}
-        self.special_token = re.compile("|".join(map(re.escape, sorted(special))))
+        self.special_tokens = SpecialTokens(tokenizer)
 
     def read(self, text: str) -> dict[str, Any]:
         """
@@ -110,11 +110,9 @@ class ChatFormat:
         """
         Return a text as the template writes it in a tool message.
 
-        A space breaks up each special token, so that no passage can forge the end of a message. If the template writes
-        tool messages as JSON, the text becomes one line: JSON would write a line break as the letters `\\n`, attached
-        to the next word.
+        If the template writes tool messages as JSON, the text becomes one line: JSON would write a line break as the
+        letters `\\n`, attached to the next word.
         """
-        text = self.special_token.sub(lambda token: f"{token[0][:1]} {token[0][1:]}", text)
         return json.dumps(" ".join(text.split()), ensure_ascii=False)[1:-1] if self._quotes_bodies else text
 
     def _turn(self, name: str | None = None) -> dict[str, Any]:
