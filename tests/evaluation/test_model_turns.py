@@ -156,7 +156,7 @@ def rollouts_of_the_agent(retriever):
     return evaluate
 
 
-@pytest.mark.parametrize("of_model", [{}, *OF_A_MODEL], ids=list)
+@pytest.mark.parametrize("of_model", [{}, *OF_A_MODEL], ids=" ".join)
 def test_agent_makes_the_rollouts_of_the_trainers_greedy_evaluation(
     rollouts_of_the_trainer, rollouts_of_the_agent, searching_model_path, tmp_path, of_model
 ):
@@ -167,7 +167,7 @@ def test_agent_makes_the_rollouts_of_the_trainers_greedy_evaluation(
     assert {**trainer.model.generation_config.to_dict(), **of_model} == trainer.model.generation_config.to_dict()
 
 
-@pytest.mark.parametrize("of_trainer", OF_A_TRAINER, ids=list)
+@pytest.mark.parametrize("of_trainer", OF_A_TRAINER, ids=" ".join)
 def test_greedy_evaluation_ignores_the_decoding_options_of_the_trainer(
     rollouts_of_the_trainer, rollouts_of_the_agent, searching_model_path, of_trainer
 ):
