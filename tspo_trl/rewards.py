@@ -13,13 +13,30 @@ from .answers import exact_match, f1_score
 from .trajectory import Trajectory
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+# What the model did not write. A text may contain the whole rollout: prompt, turns and feedback.
+_OF_OTHERS = (
+    # Feedback. A passage may contain a closing tag: that of the feedback comes before an empty line or the end.
+    r"<information>(?:(?!<information>).)*?</information>(?=\n\n|\s*\Z)",
+    r"<information>.*?</information>",
+    r"<tool_response>.*?</tool_response>",
+    # Messages of other roles, in the templates of Qwen and of Llama.
+    r"<\|im_start\|>(?!assistant).*?<\|im_end\|>",
+    r"<\|start_header_id\|>(?!assistant).*?<\|eot_id\|>",
+    # Instructions of prompts and hints, which name the tags, and the example of the prompts.
+    r"\b(?:between|inside|within|in|with|using)\s+<answer>\s+and\s+</answer>",
+    r"without detailed illustrations\. For example, <answer>.*?</answer>",
+)
+_NOT_WRITTEN = re.compile("|".join(_OF_OTHERS), re.DOTALL)
 
 Completion = str | list[dict[str, Any]]
 
 
 def extract_answer(completion: Completion) -> str | None:
     """
-    Return the last `<answer>` that the model wrote.
+    Return the last `<answer>` that the model wrote, without a trajectory.
+
+    Prompts, hints and feedback of this package's protocols do not count. A text does not show who wrote them, so an
+    answer that the model puts between the tags of a feedback does not count either.
 
     Args:
         completion (`str` or `list[dict]`):
@@ -28,19 +45,20 @@ def extract_answer(completion: Completion) -> str | None:
     Returns:
         `str` or `None`: the text between the tags, stripped. `None` if there are no tags.
     """
-    if isinstance(completion, str):
-        text = completion
-    else:
-        text = "\n".join(_message_text(message) for message in completion if message["role"] == "assistant")
-    answers = _ANSWER.findall(text)
+    texts = [completion] if isinstance(completion, str) else _assistant_texts(completion)
+    answers = [answer for text in texts for turn in _NOT_WRITTEN.split(text) for answer in _ANSWER.findall(turn)]
     return answers[-1].strip() if answers else None
+
+
+def _assistant_texts(messages: list[dict[str, Any]]) -> list[str]:
+    return [_message_text(message) for message in messages if message["role"] == "assistant"]
 
 
 def _message_text(message: dict[str, Any]) -> str:
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
-    return "".join(part.get("text", "") for part in content)
+    return "".join(part.get("text", "") for part in content if part.get("type", "text") == "text")
 
 
 def _predictions(completions: Sequence[Completion], trajectory: Sequence[Trajectory] | None) -> list[str | None]:

@@ -52,6 +52,13 @@ def test_servers_that_take_a_penalty_from_the_models_own_configuration_are_told_
     assert [request["repetition_penalty"] for request in server.requests] == [1.0, 1.2]
 
 
+def test_penalty_is_switched_off_for_a_name_that_the_server_does_not_list(server):
+    """SGLang answers to any name."""
+    server.models = {"data": [{"id": "/models/policy", "owned_by": "sglang"}, 3]}
+    ask(server)
+    assert server.requests[0]["repetition_penalty"] == 1.0
+
+
 @pytest.mark.parametrize("models", [None, [], {"data": None}, {"data": [{"id": "policy", "owned_by": "openai"}, 3]}])
 def test_others_are_sent_no_field_that_they_may_not_know(server, models):
     server.models = models

@@ -270,12 +270,20 @@ def test_rollouts_that_fill_up_the_last_batch_do_not_count():
     assert scores.means(None, "eval")["eval_exact_match"] == 3 / 4
 
 
-@pytest.mark.parametrize("own", [{}, {"temperature": 0.7, "seed": 1}])
-def test_vllm_decodes_greedily_whatever_the_users_generation_kwargs(own):
-    vllm = SimpleNamespace(temperature=1.0, generation_kwargs=own)
+@pytest.mark.parametrize("stops", [{}, {"stop": ["</search>"], "include_stop_str_in_output": True}])
+@pytest.mark.parametrize(
+    "penalties",
+    [{}, {"temperature": 0.7, "seed": 1, "repetition_penalty": 2.0, "min_tokens": 9}, {"logit_bias": {7: 100.0}}],
+)
+def test_vllm_decodes_greedily_whatever_the_users_generation_kwargs(stops, penalties):
+    own = {**stops, **penalties}
+    vllm = SimpleNamespace(repetition_penalty=2.0, generation_kwargs=own, structured_outputs_regex="a+")
     trainer = SimpleNamespace(use_vllm=True, vllm_generation=vllm, num_generations_eval=4)
     with greedy_evaluation(trainer):
-        assert vllm.generation_kwargs == {**own, "temperature": 0.0}
+        assert vllm.generation_kwargs == {
+            **stops, "temperature": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0
+        }  # fmt: skip
+        assert vllm.structured_outputs_regex is None
         assert trainer.num_generations_eval == 1
-    assert vllm.generation_kwargs == own
+    assert (vllm.generation_kwargs, vllm.structured_outputs_regex) == (own, "a+")
     assert trainer.num_generations_eval == 4

@@ -152,6 +152,12 @@ def test_vllm_generation_reads_its_budget_and_stop_strings_from_attributes():
     assert "generation_kwargs.update(self.generation_kwargs)" in source
 
 
+def test_vllm_generation_reads_its_structured_outputs_from_an_attribute():
+    source = inspect.getsource(VLLMGeneration.generate)
+    assert "if self.structured_outputs_regex is not None:" in source
+    assert '"structured_outputs_regex": self.structured_outputs_regex' in source
+
+
 def test_evaluation_asks_each_question_as_often_as_the_trainer_says_when_it_begins(make_trainer, dataset):
     trainer = make_trainer(trainer_kwargs={"eval_dataset": dataset})
     trainer.num_generations_eval = 1

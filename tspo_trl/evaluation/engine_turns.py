@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ..rollout.greedy import greedy_sampling
+
 
 class EngineTurns:
     """
@@ -24,7 +26,7 @@ class EngineTurns:
 
         params = [
             SamplingParams(
-                temperature=0.0,
+                **greedy_sampling(),
                 max_tokens=budget,
                 stop=self.stop_strings,
                 include_stop_str_in_output=True,

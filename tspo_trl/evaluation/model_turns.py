@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StopStringCriteria
 
+from ..rollout.greedy import greedy_config, no_defaults
 from ..rollout.stopping import TurnEnd
 
 
@@ -40,7 +41,7 @@ class ModelTurns:
     """
     Generator of greedy turns with `model.generate`.
 
-    As in training, sampling and penalties of the model's generation configuration are ignored.
+    As in the trainer's evaluation, sampling and penalties of the model's generation configuration are ignored.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -56,8 +57,6 @@ class ModelTurns:
         self.eos_token_ids = eos_token_ids(model.generation_config, tokenizer)
         self.pad_token_id = self.eos_token_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._stop_strings = StopStringCriteria(tokenizer, list(stop_strings)) if stop_strings else None
-        # `generate` takes unset values from the model's configuration.
-        model.generation_config = GenerationConfig(eos_token_id=self.eos_token_ids, pad_token_id=self.pad_token_id)
 
     @torch.inference_mode()
     def __call__(self, prompt_ids: list[list[int]], max_new_tokens: list[int]) -> tuple[list[list[int]], None]:
@@ -66,17 +65,15 @@ class ModelTurns:
         mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompt_ids]
         generate: Any = self.model.generate
         turn_end = TurnEnd(self._stop_strings, max_new_tokens)
-        output = generate(
-            input_ids=torch.tensor(padded, device=self.model.device),
-            attention_mask=torch.tensor(mask, device=self.model.device),
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=max(max_new_tokens),
-                eos_token_id=self.eos_token_ids,
-                pad_token_id=self.pad_token_id,
-            ),
-            stopping_criteria=[turn_end],
-        )
+        with no_defaults(self.model):
+            output = generate(
+                input_ids=torch.tensor(padded, device=self.model.device),
+                attention_mask=torch.tensor(mask, device=self.model.device),
+                generation_config=greedy_config(
+                    self.eos_token_ids, self.pad_token_id, max_new_tokens=max(max_new_tokens)
+                ),
+                stopping_criteria=[turn_end],
+            )
         return turn_end.cut([self._up_to_end(ids) for ids in output[:, longest:].tolist()]), None
 
     def _up_to_end(self, ids: list[int]) -> list[int]:

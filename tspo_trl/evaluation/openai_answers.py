@@ -60,14 +60,15 @@ def read_served_model(listed: Any, model: str) -> ServedModel:
             Name of the model.
 
     Returns:
-        [`ServedModel`]: the defaults if the model is not listed.
+        [`ServedModel`]: without a context length if the model is not listed.
     """
     data = listed.get("data") if isinstance(listed, dict) else None
     cards = {card.get("id"): card for card in data or () if isinstance(card, dict)} if isinstance(data, list) else {}
     card = cards.get(model, {})
     lengths = [one.get("max_model_len") for one in (card, cards.get(card.get("parent"), {}))]  # a LoRA has its base's
     length = next((length for length in lengths if isinstance(length, int)), None)
-    return ServedModel(length, card.get("owned_by") in _SERVERS_WITH_PENALTY)
+    owners = [one.get("owned_by") for one in ([card] if card else cards.values())]  # SGLang answers to any name
+    return ServedModel(length, any(owner in _SERVERS_WITH_PENALTY for owner in owners))
 
 
 def read_answer(completion: Any) -> Answer:

@@ -6,7 +6,7 @@ criterion, and `vllm.py` generates turns with vLLM.
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCrit
 from trl import GRPOTrainer
 
 from ..trajectory import Trajectory, Turn
+from .greedy import no_defaults
 from .stopping import TurnEnd
 from .tool_results import evidence_in_feedback, results_of_tools
 
@@ -38,7 +39,9 @@ class TransformersTurns:
         trainer = self.trainer
         trainer.generation_config.max_new_tokens = max(max_new_tokens)
         turn_end = TurnEnd(self.stop_strings, max_new_tokens)
-        with stop_generation(trainer.accelerator.unwrap_model(trainer.model_wrapped), turn_end):
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        is_greedy = getattr(trainer, "is_greedy", False)
+        with stop_generation(model, turn_end), no_defaults(model) if is_greedy else nullcontext():
             completion_ids, _ = trainer._generate_single_turn(prompt_ids, None, {}, num_generations=1)
         return turn_end.cut(completion_ids), None
 

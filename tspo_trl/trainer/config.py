@@ -96,10 +96,10 @@ class TSPOConfig(GRPOConfig):
         > Parameters that control the evaluation
 
         greedy_evaluation (`bool`, *optional*, defaults to `True`):
-            If `True`, [`TSPOTrainer.evaluate`] answers each question once with the most probable tokens, as
-            `tspo-trl evaluate` does (ours, used with a `retriever`). Turn it off to sample `num_generations_eval`
-            rollouts per question, as [`~trl.GRPOTrainer`] does. [`~trl.GRPOConfig`] checks the evaluation batch size
-            against `num_generations_eval` in either case, so set that to 1.
+            If `True`, [`TSPOTrainer.evaluate`] answers each question once with the most probable tokens, without
+            penalties, as `tspo-trl evaluate` does (ours, used with a `retriever`). Turn it off to sample
+            `num_generations_eval` rollouts per question, as [`~trl.GRPOTrainer`] does. [`~trl.GRPOConfig`] checks the
+            evaluation batch size against `num_generations_eval` in either case, so set that to 1.
 
         > Parameters that control the logging
 

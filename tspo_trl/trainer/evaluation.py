@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput, has_length
 from trl import GRPOTrainer
 
+from ..rollout.greedy import greedy_config, greedy_sampling
 from ..search.base import Retriever
 from ..trajectory import Trajectory
 from .callbacks import warn_of_another_retriever
@@ -21,27 +22,30 @@ from .scores import mean_scores, score_rollout
 @contextmanager
 def greedy_evaluation(trainer: GRPOTrainer) -> Iterator[None]:
     """
-    Let a trainer evaluate each question with one rollout of the most probable tokens.
+    Let a trainer evaluate each question with one rollout of the most probable tokens, as `tspo-trl evaluate` does.
 
     Args:
         trainer ([`~trl.GRPOTrainer`]):
             Initialised trainer with either backend.
     """
     own: Any = trainer
+    sampler: Any = own
     if own.use_vllm:
-        # `generation_kwargs` override the trainer's temperature.
-        sampler, name = own.vllm_generation, "generation_kwargs"
-        greedy: Any = {**sampler.generation_kwargs, "temperature": 0.0}
+        sampler = own.vllm_generation
+        # `generation_kwargs` override the trainer's temperature and penalties.
+        greedy = {"generation_kwargs": greedy_sampling(sampler.generation_kwargs), "structured_outputs_regex": None}
     else:
-        sampler, name, greedy = own.generation_config, "do_sample", False
-    kept = own.num_generations_eval, getattr(sampler, name)
+        execution = {"cache_implementation": own.args.cache_implementation, "disable_compile": True}
+        config = greedy_config(own.eos_token_ids, own._tokenizer.pad_token_id, **execution)
+        greedy = {"generation_config": config, "is_greedy": True}
+    kept = own.num_generations_eval, {name: getattr(sampler, name) for name in greedy}
     own.num_generations_eval = 1
-    setattr(sampler, name, greedy)
+    vars(sampler).update(greedy)
     try:
         yield
     finally:
         own.num_generations_eval = kept[0]
-        setattr(sampler, name, kept[1])
+        vars(sampler).update(kept[1])
 
 
 class EvaluationScores:
@@ -105,6 +109,7 @@ class EvaluatingTrainer(LoggingTrainer):
 
     # TRL's own tests call methods of trainers without `__init__`. Those have no retriever.
     retriever: Retriever | None = None
+    is_greedy = False  # whether `TransformersTurns` ignores the model's generation configuration
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
