@@ -83,6 +83,7 @@ def check_arguments(
             )
         return
     check_generation(args, retriever, has_golden_answers, generation)
+    _check_optimizer(args)
     _check_protocol(args, retriever, protocol)
     for name, dataset in named_datasets(train_dataset, eval_dataset):
         check_dataset(
@@ -194,6 +195,17 @@ def check_generation(
         raise ValueError(
             f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` is not defined for turn rewards. "
             'Use "sum_then_normalize".'
+        )
+
+
+def _check_optimizer(args: TSPOConfig) -> None:
+    if not args.skip_steps_without_signal:
+        return
+    by_itself = "DeepSpeed" if args.deepspeed_plugin is not None else f"`optim={args.optim.value!r}`"
+    if by_itself == "DeepSpeed" or "layerwise" in args.optim or "lomo" in args.optim:
+        raise ValueError(
+            f"`skip_steps_without_signal=True` does not work with {by_itself}, which steps within the backward pass. "
+            "Set it to `False`, or use DDP or FSDP with an optimizer that steps after it."
         )
 
 
