@@ -28,7 +28,11 @@ class SteppingTrainer(ResumableTrainer):
     It takes the arguments of [`~trl.GRPOTrainer`].
     """
 
+    # TRL's own tests call methods of trainers without `__init__`.
     retriever: Any = None
+    _skipped_steps = 0  # of the run so far
+    _has_signal: Tensor | None = None  # of the current step, this process's part
+    _may_skip = False
     _trajectories: list
 
     # TRL declares no types for these.
@@ -39,9 +43,8 @@ class SteppingTrainer(ResumableTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._skipped_steps = 0  # of the run so far
-        self._has_signal: Tensor | None = None  # of the current step, this process's part
-        if getattr(self.args, "skip_steps_without_signal", False):
+        self._may_skip = getattr(self.args, "skip_steps_without_signal", False)  # a `GRPOConfig` has no such field
+        if self._may_skip:
             if self._has_other_terms:
                 logger.warning(
                     "`skip_steps_without_signal=True` skips no step of this run: `beta`, the entropy bonus or the "
@@ -73,8 +76,9 @@ class SteppingTrainer(ResumableTrainer):
             return inputs
         if self._buffered_inputs is not before:
             self._weigh_steps(self._buffered_inputs)
-        signal = has_signal(inputs)
-        self._has_signal = signal if self._has_signal is None else self._has_signal | signal
+        if self._may_skip:
+            signal = has_signal(inputs)
+            self._has_signal = signal if self._has_signal is None else self._has_signal | signal
         return inputs
 
     def _weigh_steps(self, batches: list[dict[str, Any]]) -> None:
