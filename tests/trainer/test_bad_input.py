@@ -128,6 +128,7 @@ def test_plain_grpo_config_is_refused_with_a_retriever(tmp_path):
         ("use_transformers_continuous_batching", True),
         ("remove_unused_columns", True),
         ("multi_objective_aggregation", "normalize_then_sum"),
+        ("importance_sampling_level", "sequence"),
     ],
 )
 def test_option_of_trl_that_contradicts_search_rollouts_is_refused(tmp_path, option, value):

@@ -19,6 +19,7 @@ def test_defaults_are_the_documented_ones(tmp_path):
     assert (args.turn_level_groups, args.turn_baseline, args.absent_turns) == ("all_wrong", "same_turn", "skip")
     assert not args.latent_in_mixed_groups
     assert not args.additive_credit
+    assert not args.skip_steps_without_signal
     assert (args.max_turns, args.max_turn_length, args.max_feedback_length, args.search_top_k) == (4, 500, 500, 3)
     assert args.max_completion_length == 4096
 

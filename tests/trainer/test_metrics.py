@@ -91,6 +91,9 @@ def test_queries_are_counted_with_those_that_the_rollout_had_asked_before():
 
 def test_terminated_lengths_are_those_of_completions_that_were_not_clipped():
     assert length_metrics(torch.tensor([10.0, 99.0, 40.0, 25.0]), torch.tensor([False, True, False, False])) == {
+        "completions/mean_length": 43.5,
+        "completions/min_length": 10.0,
+        "completions/max_length": 99.0,
         "completions/clipped_ratio": 0.25,
         "completions/mean_terminated_length": 25.0,
         "completions/min_terminated_length": 10.0,
@@ -100,6 +103,9 @@ def test_terminated_lengths_are_those_of_completions_that_were_not_clipped():
 
 def test_terminated_lengths_are_0_where_every_completion_was_clipped():
     assert length_metrics(torch.tensor([99.0]), torch.tensor([True])) == {
+        "completions/mean_length": 99.0,
+        "completions/min_length": 99.0,
+        "completions/max_length": 99.0,
         "completions/clipped_ratio": 1.0,
         "completions/mean_terminated_length": 0.0,
         "completions/min_terminated_length": 0.0,

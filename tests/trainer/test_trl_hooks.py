@@ -46,6 +46,8 @@ METHODS = {
     "_generate": ["prompts"],
     "_calculate_rewards": ["inputs", "prompts", "completions", "completion_ids_list"],
     "_generate_and_score_completions": ["inputs"],
+    "_prepare_inputs": ["generation_batch"],
+    "_compute_loss": ["model", "inputs"],
     "_tokenize_prompts": ["prompts"],
     "log": ["logs", "start_time"],
     "_get_train_sampler": ["dataset"],
@@ -66,6 +68,7 @@ ATTRIBUTES = ["_buffered_inputs", "_dist", "_logs", "_metrics", "_step", "_token
 ATTRIBUTES += ["chat_template", "eos_token_ids", "generation_config", "log_completions", "mask_truncated_completions"]
 ATTRIBUTES += ["model_wrapped", "num_completions_to_print", "num_generations", "num_generations_eval"]
 ATTRIBUTES += ["num_iterations", "reward_weights", "rollout_func", "tools", "use_adaptive_entropy", "use_vllm"]
+ATTRIBUTES += ["_entropy_bonus_enabled", "aux_loss_enabled", "beta"]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -93,6 +93,14 @@ class TSPOConfig(GRPOConfig):
             Passages per search (Search-R1). Raise it if the evidence is often ranked lower, together with
             `max_feedback_length`. `top_k` is a different parameter, of sampling.
 
+        > Parameters that control the optimizer
+
+        skip_steps_without_signal (`bool`, *optional*, defaults to `False`):
+            If `True`, steps in which no rollout has an advantage leave weights and optimizer as they are (ours). Turn
+            it on if many steps have no signal or searches fail, because such steps still move the weights by momentum
+            and weight decay. Steps with a KL term, an entropy bonus or an auxiliary loss are never skipped. The metric
+            `tspo/skipped_steps` counts the skipped steps of the run.
+
         > Parameters that control the evaluation
 
         greedy_evaluation (`bool`, *optional*, defaults to `True`):
@@ -224,6 +232,15 @@ class TSPOConfig(GRPOConfig):
         metadata={
             "help": "Passages per search. Raise it if the evidence is often ranked lower, together with "
             "`max_feedback_length`. `top_k` is a different parameter, of sampling."
+        },
+    )
+
+    # Parameters that control the optimizer
+    skip_steps_without_signal: bool = field(
+        default=False,
+        metadata={
+            "help": "If `True`, steps in which no rollout has an advantage leave weights and optimizer as they are. "
+            "Turn it on if many steps have no signal or searches fail."
         },
     )
 

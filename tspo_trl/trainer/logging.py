@@ -17,14 +17,14 @@ from trl.trainer.utils import print_prompt_completions_sample
 
 from ..search.statistics import SearchStatistics
 from ..trajectory import Trajectory
-from .checkpoints import ResumableTrainer
 from .config import TSPOConfig
 from .metrics import credit_metrics, length_metrics, rollout_metrics, search_metrics
 from .records import TrajectoryFiles, trajectory_records
+from .steps import SteppingTrainer
 from .tables import CONSOLE_COLUMNS, NUM_GROUPS, Record, TurnTables, markdown_table, newest_groups, plain_messages
 
 
-class LoggingTrainer(ResumableTrainer):
+class LoggingTrainer(SteppingTrainer):
     """
     [`~trl.GRPOTrainer`] that logs turns and their credit.
 
@@ -64,10 +64,15 @@ class LoggingTrainer(ResumableTrainer):
         self._append_metrics(mode, search_metrics(gather_object([statistics])))
 
     def _correct_length_metrics(self) -> None:
-        """TRL counts completions without an end-of-sequence token as clipped. Count those that ran out of budget."""
+        """TRL counts completions without an end-of-sequence token as clipped. Count those that ran out of budget.
+
+        Rollouts with a failed search are left out.
+        """
         is_clipped = self._tensor([one.end_reason == "max_length" for one in self._trajectories])
+        has_failed = self._tensor([one.end_reason == "search_failed" for one in self._trajectories])
         lengths = self._tensor([float(one.num_tokens) for one in self._trajectories])
-        for name, value in length_metrics(*self.accelerator.gather((lengths, is_clipped))).items():
+        lengths, is_clipped, has_failed = self.accelerator.gather((lengths, is_clipped, has_failed))
+        for name, value in length_metrics(lengths[~has_failed], is_clipped[~has_failed]).items():
             self._metrics[self._mode][name][-1] = value
 
     def _correct_logged_advantages(self, advantages: Tensor) -> None:

@@ -94,7 +94,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
 
 def length_metrics(lengths: Tensor, is_clipped: Tensor) -> dict[str, float]:
     """
-    Compute TRL's metrics of the completions that were not clipped.
+    Compute TRL's metrics of the completions' lengths.
 
     Args:
         lengths (`torch.Tensor` of shape `(N,)`, floating point):
@@ -103,12 +103,17 @@ def length_metrics(lengths: Tensor, is_clipped: Tensor) -> dict[str, float]:
             Completions that ran out of budget.
 
     Returns:
-        `dict[str, float]`: under `completions/`, the share of clipped completions, and the mean, minimum and maximum
-        length of the others, 0 if all are clipped.
+        `dict[str, float]`: under `completions/`, the share of clipped completions and the mean, minimum and maximum
+        length of all, NaN without completions, and of those that were not clipped, 0 if all were.
     """
+    if not lengths.numel():
+        lengths, is_clipped = torch.full((1,), torch.nan), torch.zeros(1, dtype=torch.bool)
     terminated = lengths[~is_clipped]
     terminated = terminated if terminated.numel() else torch.zeros(1)
     return {
+        "completions/mean_length": lengths.mean().item(),
+        "completions/min_length": lengths.min().item(),
+        "completions/max_length": lengths.max().item(),
         "completions/clipped_ratio": is_clipped.float().mean().item(),
         "completions/mean_terminated_length": terminated.mean().item(),
         "completions/min_terminated_length": terminated.min().item(),

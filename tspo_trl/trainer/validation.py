@@ -83,6 +83,7 @@ def check_arguments(
             )
         return
     check_generation(args, retriever, has_golden_answers, generation)
+    _check_optimizer(args)
     _check_protocol(args, retriever, protocol)
     for name, dataset in named_datasets(train_dataset, eval_dataset):
         check_dataset(
@@ -190,10 +191,34 @@ def check_generation(
             "retrieved. Pass `retriever=BM25Retriever(...)`, or turn TSPO off with `alpha=0.0` and "
             '`turn_level_groups="never"`.'
         )
-    if has_golden_answers and args.tspo_enabled and args.multi_objective_aggregation != "sum_then_normalize":
+    if has_golden_answers and args.tspo_enabled:
+        _check_turn_credit(args)
+
+
+def _check_turn_credit(args: TSPOConfig) -> None:
+    """Check that TRL's options keep the advantages of turns apart."""
+    # CISPO's and VESPO's ratios only weigh each token's own gradient.
+    if args.importance_sampling_level == "sequence" and args.loss_type not in ("cispo", "vespo"):
+        raise ValueError(
+            f'`importance_sampling_level="sequence"` with `loss_type={args.loss_type!r}` has one ratio per rollout, '
+            'which would average the advantages of its turns. Use "token", or turn TSPO off with `alpha=0.0` and '
+            '`turn_level_groups="never"`.'
+        )
+    if args.multi_objective_aggregation != "sum_then_normalize":
         raise ValueError(
             f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` is not defined for turn rewards. "
             'Use "sum_then_normalize".'
+        )
+
+
+def _check_optimizer(args: TSPOConfig) -> None:
+    if not args.skip_steps_without_signal:
+        return
+    by_itself = "DeepSpeed" if args.deepspeed_plugin is not None else f"`optim={args.optim.value!r}`"
+    if by_itself == "DeepSpeed" or "layerwise" in args.optim or "lomo" in args.optim:
+        raise ValueError(
+            f"`skip_steps_without_signal=True` does not work with {by_itself}, which steps within the backward pass. "
+            "Set it to `False`, or use DDP or FSDP with an optimizer that steps after it."
         )
 
 
