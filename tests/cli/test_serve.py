@@ -5,6 +5,7 @@ import resource
 import signal
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -123,6 +124,46 @@ def test_beyond_loopback_a_token_from_the_environment_satisfies_and_sigterm_ends
     assert (process.returncode, errors) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ([], [False, True, True]),
+        (["--allowed-host", "node-1"], [False, False, True]),
+        (["--host", "0.0.0.0"], [False, False, False]),
+        (["--host", "0.0.0.0", "--allowed-host", "node-1", "--allowed-host", "other"], [False, False, True]),
+        (["--allowed-host", "*"], [False, False, False]),
+    ],
+)
+def test_on_loopback_and_with_allowed_hosts_other_names_are_refused(index_path, options, refused):
+    with (
+        serving("--index", index_path, *options, TSPO_TRL_TOKEN="s3cret") as (_, url),
+        session_with("s3cret") as client,
+    ):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        answers = [
+            client.post(f"{url}/retrieve", json={"queries": ["capital"]}, headers={"Host": host} if host else {})
+            for host in ("", "node-1:8000", "attacker.example")
+        ]
+    assert [answer.status_code == 403 for answer in answers] == refused
+
+
+def test_a_connection_without_a_request_is_closed_in_time():
+    class Connection:
+        def __init__(self, cycle=None):
+            self.cycle, self.closed = cycle, False
+            self.transport = SimpleNamespace(abort=lambda: setattr(self, "closed", True))
+
+    done, running = SimpleNamespace(response_complete=True), SimpleNamespace(response_complete=False)
+    silent, paused, busy, active = (Connection(cycle) for cycle in (None, done, running, done))
+    idle = {}
+    for now in range(0, 100, 10):
+        active.cycle = SimpleNamespace(response_complete=True)  # another request was answered
+        idle = serve._close_idle({silent, paused, busy, active}, idle, float(now))
+        assert not silent.closed
+    serve._close_idle({silent, paused, busy, active}, idle, 91.0)
+    assert [connection.closed for connection in (silent, paused, busy, active)] == [True, True, False, False]
+
+
 @pytest.mark.parametrize("environment", [{}, {"TSPO_TRL_TOKEN": ""}])
 def test_beyond_loopback_without_a_token_there_is_a_warning(index_path, environment):
     with serving("--index", index_path, "--host", "0.0.0.0", **environment) as (process, _):
@@ -156,6 +197,7 @@ def test_a_port_in_use_is_told_in_one_line(index_path, capsys):
         (["--index", "/nowhere", "--max-query-length", "0"], "--max-query-length is 0"),
         (["--index", "/nowhere", "--max-body-size", "0"], "--max-body-size is 0"),
         (["--index", "/nowhere", "--max-top-k", "0"], "--max-top-k is 0"),
+        (["--index", "/nowhere", "--allowed-host", "node-1:80"], "--allowed-host has 'node-1:80'"),
         (["--index", "/nowhere", "--token-file", "/dev/null"], "--token-file /dev/null is empty"),
         (["--index", "/nowhere", "--token-file", "/nowhere"], "No such file"),
         (["--index", "/nowhere", "--host", "no such host"], "cannot listen on no such host"),

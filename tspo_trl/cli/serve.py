@@ -8,11 +8,13 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..search.arguments import TOKEN_VARIABLE, open_retriever
+from ..search.serving.hosts import check_allowed_hosts, host_name
 from ..search.serving.wire import check_token
 from .arguments import add_retriever_arguments, retriever_arguments
 
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 4096  # connections that wait in the system until they are accepted
 _KEEP_ALIVE = 75  # seconds; longer than most pauses between two training steps
+_REQUEST_TIMEOUT = 90  # seconds in which the head of a request must come, pause included
 _STOP_TIMEOUT = 30  # seconds
 _OPEN_FILES = 65536  # one for each connection
 _COUNTS = ("--top-k", "--max-queries", "--max-query-length", "--max-body-size", "--max-top-k")
@@ -42,6 +45,13 @@ def add_parser(subparsers: Any) -> None:
     _add_number(group, "--port", 8000, "port to listen on; 0 takes a free one")
     _add_number(group, "--top-k", 3, "passages per query if the request does not say")
     group.add_argument("--token-file", metavar="FILE", help="file with the bearer token")
+    group.add_argument(
+        "--allowed-host",
+        action="append",
+        metavar="NAME",
+        help="host name in the URLs of clients; may be repeated; *.example.com and * match several "
+        "(default: this machine only on a loopback address, otherwise all)",
+    )
     group = parser.add_argument_group("limits of a request")
     _add_number(group, "--max-queries", 4096, "maximum number of queries")
     _add_number(group, "--max-query-length", 16384, "maximum number of characters of a query")
@@ -67,10 +77,15 @@ def run(args: argparse.Namespace) -> None:
     _check_numbers(args)
     limits = RequestLimits(args.max_queries, args.max_query_length, args.max_body_size, args.max_top_k)
     token = _token(args.token_file)
+    allowed_hosts = check_allowed_hosts(args.allowed_host or [], "--allowed-host")
     with _bind(args.host, args.port) as listener:
         _warn_if_open(listener, token)
         app = create_app(
-            open_retriever(retriever_arguments(args)), default_top_k=args.top_k, limits=limits, token=token
+            open_retriever(retriever_arguments(args)),
+            default_top_k=args.top_k,
+            limits=limits,
+            token=token,
+            allowed_hosts=_allowed_hosts(listener, args.host, allowed_hosts),
         )
         serve(app, listener)
 
@@ -90,6 +105,16 @@ def serve(app: "FastAPI", listener: socket.socket, *, stop_timeout: int = _STOP_
     import uvicorn
 
     class Server(uvicorn.Server):
+        def __init__(self, config: uvicorn.Config):
+            super().__init__(config)
+            self.idle: dict[Any, tuple[Any, float]] = {}  # connections without a request, and since when
+
+        async def on_tick(self, counter: int) -> bool:
+            # uvicorn has no time limit for a connection that never sends the whole head of a request.
+            if counter % 10 == 0:
+                self.idle = _close_idle(self.server_state.connections, self.idle, time.monotonic())
+            return await super().on_tick(counter)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             print(f"Listening on {_url(listener)}", flush=True)
@@ -163,9 +188,37 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _allowed_hosts(listener: socket.socket, host: str, allowed_hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """Without `--allowed-host`, only a server on loopback refuses names: clients in a cluster use many."""
+    if not allowed_hosts and not _is_loopback(listener):
+        return ("*",)
+    name = host_name(host)
+    return (*allowed_hosts, name) if name else allowed_hosts
+
+
+def _close_idle(connections: Any, idle: dict[Any, tuple[Any, float]], now: float) -> dict[Any, tuple[Any, float]]:
+    """Close uvicorn's connections that have had no request for too long. Return those that still wait."""
+    waiting = {}
+    for connection in list(connections):
+        last = connection.cycle  # the last request; `None` before the first
+        if last is not None and not last.response_complete:
+            continue
+        before, since = idle.get(connection, (last, now))
+        if before is not last:
+            since = now
+        if now - since > _REQUEST_TIMEOUT:
+            connection.transport.abort()
+        else:
+            waiting[connection] = (last, since)
+    return waiting
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
 def _warn_if_open(listener: socket.socket, token: str | None) -> None:
-    host = listener.getsockname()[0]
-    if token is None and not ipaddress.ip_address(host).is_loopback:
+    if token is None and not _is_loopback(listener):
         print(
             f"warning: everyone who can reach {_url(listener)} can search. Set a token with --token-file or the "
             f"environment variable {TOKEN_VARIABLE}.",

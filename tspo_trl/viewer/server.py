@@ -1,20 +1,27 @@
 """Serves the report as a local page that follows the trajectory files."""
 
 import os
+import socket
+import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..analysis.options import ViewOptions
 from ..analysis.reading import trajectory_files
+from ..search.serving.hosts import host_name
 from .page import default_title, render_page
 from .report import LIMIT, make_report
 
 HOST = "127.0.0.1"
 _HOST_NAMES = (HOST, "localhost")
+_MAX_CONNECTIONS = 32  # each has a thread
+_REQUEST_TIMEOUT = 10.0  # seconds in which a request must come
+_ANSWER_TIMEOUT = 60.0  # seconds in which the page must be read
 
 
 class LivePage:
@@ -59,9 +66,15 @@ def make_server(html: Callable[[], str], port: int) -> ThreadingHTTPServer:
     """
 
     class Handler(BaseHTTPRequestHandler):
+        server: _BoundedServer
+
         def do_GET(self) -> None:
             # Another site whose name resolves to this machine must not read the trajectories.
-            if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in _HOST_NAMES:
+            self.server.stop_waiting(self.connection)
+            names = [host_name(host) for host in self.headers.get_all("Host", [])]
+            if len(names) != 1 or names[0] is None:
+                self._send(HTTPStatus.BAD_REQUEST, "text/plain", "The request needs one header `Host`.\n")
+            elif names[0] not in _HOST_NAMES:
                 self._send(HTTPStatus.FORBIDDEN, "text/plain", f"Open this page as http://{HOST}.\n")
             elif self.path.partition("?")[0] != "/":
                 self._send(HTTPStatus.NOT_FOUND, "text/plain", "There is only the page /.\n")
@@ -88,4 +101,63 @@ def make_server(html: Callable[[], str], port: int) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: Any) -> None:
             """Log no requests."""
 
-    return ThreadingHTTPServer((HOST, port), Handler)
+    return _BoundedServer((HOST, port), Handler)
+
+
+class _BoundedServer(ThreadingHTTPServer):
+    """Bounds connections in number and time, so that silent clients use up neither threads nor files."""
+
+    request_queue_size = 128
+
+    def __init__(self, *args: Any):
+        self._open: set[socket.socket] = set()
+        self._waiting: dict[
+            socket.socket, float
+        ] = {}  # connections without a whole request, oldest first, and since when
+        self._connections_lock = Lock()
+        super().__init__(*args)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Make room for a connection: the one that has waited longest is closed. Refuse it if none waits."""
+        with self._connections_lock:
+            if len(self._open) >= _MAX_CONNECTIONS:
+                self._close_waiting(next(iter(self._waiting), None))
+            if len(self._open) >= _MAX_CONNECTIONS:
+                return False
+            request.settimeout(_ANSWER_TIMEOUT)
+            self._open.add(request)
+            self._waiting[request] = time.monotonic()
+        return True
+
+    def stop_waiting(self, request: socket.socket) -> None:
+        """Record that the whole request of a connection has come."""
+        with self._connections_lock:
+            self._waiting.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Close connections whose request does not come. Runs twice a second."""
+        super().service_actions()
+        with self._connections_lock:
+            for request, since in list(self._waiting.items()):
+                if time.monotonic() - since > _REQUEST_TIMEOUT:
+                    self._close_waiting(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        with self._connections_lock:
+            self._open.discard(request)
+            self._waiting.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print no trace if the client closed the connection."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+    def _close_waiting(self, request: socket.socket | None) -> None:
+        """End the thread of a connection. The lock must be held."""
+        if request is not None:
+            del self._waiting[request]
+            self._open.discard(request)
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)

@@ -28,8 +28,9 @@ class Server:
         self.url = self.process.stdout.readline().split()[-1]
         self.address = (urlparse(self.url).hostname, urlparse(self.url).port)
 
-    def post(self, body, **kwargs):
-        return requests.post(f"{self.url}/retrieve", data=body, timeout=60, **kwargs)
+    def post(self, body, **headers):
+        headers = {"Content-Type": "application/json"} | headers
+        return requests.post(f"{self.url}/retrieve", data=body, timeout=60, headers=headers)
 
     def retrieve(self, queries, **fields):
         return requests.post(f"{self.url}/retrieve", json={"queries": queries, **fields}, timeout=60)
@@ -40,7 +41,8 @@ class Server:
         body = json.dumps({"queries": [query]})
         with socket.create_connection(self.address) as connection:
             connection.sendall(
-                f"POST /retrieve HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+                b"POST /retrieve HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body.encode())
             )
             yield
 

@@ -1,15 +1,19 @@
 """The retrieval server refuses malformed requests, requests beyond a limit, and clients without the token."""
 
+import asyncio
+
 import pytest
 import requests
+from fastapi import HTTPException, Request
 
 from tspo_trl import __version__
 from tspo_trl.search import RetrieverIdentity
-from tspo_trl.search.serving.server import RequestLimits, create_app
+from tspo_trl.search.serving.server import RequestLimits, _read_body, create_app
 
 from .server_process import found, running
 
 TOKEN = "s3cret"
+HEAD = b"POST /retrieve HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +88,24 @@ def test_a_body_of_unknown_length_is_limited_too(strict_server):
 
 
 def test_a_huge_announced_length_is_refused_before_the_body_comes(strict_server):
-    answer = strict_server.send_bytes(b"POST /retrieve HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n{")
+    answer = strict_server.send_bytes(HEAD + b"Content-Length: 99999999999\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_never_ends_is_given_up(monkeypatch):
+    monkeypatch.setattr("tspo_trl.search.serving.server._BODY_TIMEOUT", 0.01)
+
+    async def drip():
+        await asyncio.sleep(0.002)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    with pytest.raises(HTTPException, match=r"408: The body did not come within 0\.01 s"):
+        asyncio.run(_read_body(Request({"type": "http", "headers": []}, drip), 10**6))
 
 
 def test_an_announced_length_that_is_too_short_gives_malformed_json(server):
     body = b'{"queries": ["river"]}'
-    answer = server.send_bytes(b"POST /retrieve HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n" + body)
+    answer = server.send_bytes(HEAD + b"Content-Length: 9\r\n\r\n" + body)
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
@@ -124,7 +139,7 @@ def test_without_the_token_nothing_is_told(closed_server, path, header):
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
 def test_with_the_token_all_is_open(closed_server, scheme):
     headers = {"Authorization": f"{scheme} {TOKEN}"}
-    assert found(closed_server.post(b'{"queries": ["river"]}', headers=headers)) == ["river"]
+    assert found(closed_server.post(b'{"queries": ["river"]}', **headers)) == ["river"]
     for path in ("stats", "metrics"):
         assert requests.get(f"{closed_server.url}/{path}", headers=headers, timeout=60).status_code == 200
 

@@ -5,6 +5,9 @@
 `{"detail": "..."}` and a 4xx status. A failed search is answered with status 503 and the positions of all queries that
 failed: `{"detail": "...", "failed": [0, 2]}`. The client can then ask the other queries again. If a client leaves,
 its search is not run.
+
+A web page in a browser on this machine cannot search: the server only answers to known host names, and only to JSON,
+which a page may not send to another site.
 """
 
 import asyncio
@@ -23,17 +26,20 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, StrictStr, ValidationError
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ... import __version__
 from ..base import Passage, Retriever
 from ..identity import identity_of
 from .batching import BatchingSearcher, QueueFullError, Results
+from .hosts import check_allowed_hosts, host_name, is_allowed
 from .statistics import ServerStatistics
 from .wire import check_token
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 10  # failed positions in the text of an answer
+_BODY_TIMEOUT = 60.0  # seconds in which the whole body must come
 _CLIENT_LEFT = 499  # nginx's status; only the statistics see it
 
 
@@ -81,6 +87,7 @@ def create_app(
     default_top_k: int = 3,
     limits: RequestLimits | None = None,
     token: str | None = None,
+    allowed_hosts: Sequence[str] = (),
     max_batch_size: int = 512,
     merge_window: float = 0.002,
     max_waiting: int = 16384,
@@ -97,6 +104,10 @@ def create_app(
             Limits of one request. Defaults to those of [`RequestLimits`].
         token (`str`, *optional*):
             If given, all routes except `/healthz` require the header `Authorization: Bearer <token>`.
+        allowed_hosts (sequence of `str`, *optional*, defaults to `()`):
+            Host names in the URLs of clients, without ports. `"*.example.com"` allows all names that end in
+            `.example.com`, and `"*"` all names. `localhost`, loopback addresses and the address of the server are
+            always allowed.
         max_batch_size (`int`, *optional*, defaults to `512`):
             Maximum number of queries in one call of the retriever.
         merge_window (`float`, *optional*, defaults to `0.002`):
@@ -108,7 +119,8 @@ def create_app(
         `FastAPI`: the application. Its `state.searcher` is the batching searcher.
 
     Raises:
-        `ValueError`: if a number is out of range, or if `token` cannot be sent in a header.
+        `ValueError`: if a number is out of range, `token` cannot be sent in a header, or `allowed_hosts` contains
+            anything other than host names.
     """
     limits = limits or RequestLimits()
     if not 1 <= default_top_k <= limits.max_top_k:
@@ -118,10 +130,10 @@ def create_app(
     searcher = BatchingSearcher(
         retriever, max_batch_size=max_batch_size, merge_window=merge_window, max_waiting=max_waiting
     )
-    return _app(_Endpoints(searcher, default_top_k, limits, token))
+    return _app(_Endpoints(searcher, default_top_k, limits, token), check_allowed_hosts(allowed_hosts))
 
 
-def _app(endpoints: "_Endpoints") -> FastAPI:
+def _app(endpoints: "_Endpoints", allowed_hosts: tuple[str, ...]) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         endpoints.searcher.start()
@@ -134,7 +146,30 @@ def _app(endpoints: "_Endpoints") -> FastAPI:
     app.add_api_route("/healthz", endpoints.healthz)
     app.add_api_route("/stats", endpoints.stats)
     app.add_api_route("/metrics", endpoints.metrics)
+    app.add_middleware(_KnownHosts, allowed_hosts=allowed_hosts)
     return app
+
+
+class _KnownHosts:
+    """Refuses requests that name another host, whatever their route, before their body is read."""
+
+    def __init__(self, app: ASGIApp, allowed_hosts: tuple[str, ...]):
+        self._app = app
+        self._allowed_hosts = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = [value for name, value in scope["headers"] if name == b"host"]
+        name = host_name(headers[0].decode("latin-1")) if len(headers) == 1 else None
+        if name is None:
+            return JSONResponse({"detail": "The request needs one header `Host` with a name or an address."}, 400)
+        if is_allowed(name, self._allowed_hosts) or name == (scope.get("server") or ("",))[0]:
+            return None
+        detail = f"The host {name:.80} is unknown. To allow it, start the server with --allowed-host {name:.80}."
+        return JSONResponse({"detail": detail}, 403)
 
 
 class _Endpoints:
@@ -173,6 +208,7 @@ class _Endpoints:
 
     async def _answer(self, request: Request) -> Response:
         self._check_token(request)
+        _check_content_type(request)
         asked = _parse(await _read_body(request, self._limits.max_body_size))
         _check_limits(asked, self._limits)
         try:
@@ -213,6 +249,14 @@ class _Endpoints:
         return JSONResponse({"detail": detail, "failed": failed}, 503)
 
 
+def _check_content_type(request: Request) -> None:
+    """Without asking first, browsers let a web page send plain text and forms to other sites, but no JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        given = f"is {kind:.80}" if kind else "is missing"
+        raise HTTPException(415, f"The header `Content-Type` {given}. It must be application/json.")
+
+
 async def _read_body(request: Request, limit: int) -> bytes:
     """Read the body, but never keep more than the limit, whatever length was announced."""
     announced = request.headers.get("content-length", "")
@@ -220,10 +264,13 @@ async def _read_body(request: Request, limit: int) -> bytes:
         raise HTTPException(413, f"The body has {announced} bytes and may have {limit}. Send fewer queries at a time.")
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise HTTPException(413, f"The body has more than {limit} bytes. Send fewer queries at a time.")
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise HTTPException(413, f"The body has more than {limit} bytes. Send fewer queries at a time.")
+    except TimeoutError as error:
+        raise HTTPException(408, f"The body did not come within {_BODY_TIMEOUT:g} s.") from error
     except ClientDisconnect as error:
         raise HTTPException(400, "The body ended early.") from error  # only the statistics see it
     return bytes(body)
