@@ -1,7 +1,8 @@
 """A rollout as data: its turns, the tokens that each turn and each feedback covers, and why it ended.
 
 Spans are half-open `(start, end)` positions in the completion, without the prompt. The spans
-`turn, feedback, turn, feedback, ..., turn` tile the completion without gap or overlap.
+`turn, feedback, turn, feedback, ..., turn` tile the completion without gap or overlap. Only a user's `rollout_func`
+can put other tokens before the first turn.
 """
 
 import json

@@ -5,6 +5,7 @@ criterion, and `vllm.py` generates turns with vLLM.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -120,22 +121,26 @@ def trajectory_of_generation(ids: list[int], mask: list[int], tokenizer: PreTrai
         ids (`list[int]`):
             Token ids of the completion.
         mask (`list[int]`):
-            For each token, 1 if the model generated it, 0 if a tool returned it.
+            For each token, 1 if the model generated it, 0 if a tool returned it. Missing values count as 1, as TRL
+            pads a mask.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Decodes the tokens.
 
     Returns:
-        [`Trajectory`]: one turn per run of generated tokens. The tool tokens after it are its feedback.
+        [`Trajectory`]: one turn per run of generated tokens. The tool tokens after it are its feedback. Tool tokens
+        before the first turn belong to no turn. Without a generated token there is one empty turn.
     """
-    changes = [i for i in range(1, len(mask)) if mask[i] != mask[i - 1]]
-    spans = list(zip([0, *changes], [*changes, len(ids)], strict=True))
+    is_generated = [bool(bit) for bit in mask[: len(ids)]] + [True] * (len(ids) - len(mask))
     turns: list[Turn] = []
-    for start, end in spans:
-        text = str(tokenizer.decode(ids[start:end], skip_special_tokens=True))
-        if mask[start]:
-            turns.append(Turn(text=text, token_span=(start, end)))
-        else:
-            turns[-1] = replace(turns[-1], feedback=text, feedback_span=(start, end), evidence=text)
+    for of_model, run in itertools.groupby(range(len(ids)), key=is_generated.__getitem__):
+        positions = list(run)
+        span = positions[0], positions[-1] + 1
+        text = str(tokenizer.decode(ids[slice(*span)], skip_special_tokens=True))
+        if of_model:
+            turns.append(Turn(text=text, token_span=span))
+        elif turns:
+            turns[-1] = replace(turns[-1], feedback=text, feedback_span=span, evidence=text)
+    turns = turns or [Turn(text="", token_span=(len(ids), len(ids)))]
     return Trajectory(turns=tuple(turns), end_reason="generated")
 
 
