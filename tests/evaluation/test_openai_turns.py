@@ -211,3 +211,15 @@ def test_a_refused_prompt_reaches_the_caller_of_the_loop(server, tokenizer, retr
     [rollout], _ = loop.run([paris], generate)
     assert rollout.trajectory.prediction == "x"
     assert issubclass(RefusedRequestError, EndpointError)
+
+
+@pytest.mark.parametrize("reason", ["length", "stop"])
+def test_turn_that_the_server_cut_is_cut_whatever_its_length_here(
+    server, chat_tokenizer, chat_protocol, reason, retriever
+):
+    server.answer = lambda body: Reply("Paris", reason)
+    generate = CompletionsTurns(Endpoint(server.url, "policy"), chat_tokenizer, chat_protocol)
+    loop = RolloutLoop(chat_tokenizer, retriever, chat_protocol, LIMITS)
+    (rollout,), _ = loop.run([encode(chat_tokenizer, "Question?")], generate)
+    assert rollout.end_reason == {"length": "max_length", "stop": "answered"}[reason]
+    assert all(turn.is_cut for turn in rollout.turns) == (reason == "length")

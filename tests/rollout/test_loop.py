@@ -118,9 +118,9 @@ def test_rollout_ends_where_the_next_feedback_and_one_token_do_not_fit(tokenizer
     script = [f"<search> {QUESTION} </search>", "<answer> Paris </answer>"]
     (roomy,), _ = run(tokenizer, retriever, script)
     needed = roomy.turns[0].feedback_span[1] + 1
-    for room, reason in [(needed, "no_action"), (needed - 1, "max_length")]:
-        (rollout,), _ = run(tokenizer, retriever, script, max_completion_length=room, max_turns=1)
-        assert rollout.end_reason == reason
+    for room, num_turns in [(needed, 2), (needed - 1, 1)]:
+        (rollout,), _ = run(tokenizer, retriever, script, max_completion_length=room)
+        assert (len(rollout.turns), rollout.end_reason) == (num_turns, "max_length")
         assert len(rollout.completion_ids) <= room
 
 

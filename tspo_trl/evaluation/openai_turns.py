@@ -43,6 +43,8 @@ class EndpointTurns:
         self.endpoint = endpoint
         self.tokenizer = tokenizer
         self.protocol = protocol
+        # The server may count more tokens in a turn that it cuts.
+        self.marks_ends = tokenizer.eos_token_id is not None
         kept = decode(tokenizer, encode(tokenizer, _PROBE))
         if kept.strip() != _PROBE:
             raise ValueError(
