@@ -189,6 +189,27 @@ def test_end_of_sequence_token_is_kept_in_the_ids_and_not_in_the_text(tokenizer,
     assert rollout.turns[0].text == "<answer> A </answer>"
 
 
+@pytest.mark.parametrize("end", ["<|im_end|>", ""])
+def test_end_of_sequence_token_of_an_invalid_action_stays_in_the_context_before_the_hint(tokenizer, retriever, end):
+    """Search-R1 drops it. Here ids are only appended, and the model is trained on the context that it read."""
+    script, contexts = Script(tokenizer, [f"hm{end}", "<answer> A </answer>"]), []
+
+    def generate(prompt_ids, max_new_tokens):
+        contexts.append(prompt_ids[0])
+        return script(prompt_ids, max_new_tokens)
+
+    loop = RolloutLoop(tokenizer, retriever, TagProtocol(), limits(max_feedback_length=250))
+    (rollout,), _ = loop.run(script.prompts, generate)
+    hint = TagProtocol().invalid_action().text
+    assert hint.startswith("\nMy previous action is invalid.")
+    assert tokenizer.decode(contexts[1]) == f"0:hm{end}{hint}"
+    assert contexts[1] == rollout.prompt_ids + rollout.completion_ids[: rollout.turns[1].token_span[0]]
+    first = slice(*rollout.turns[0].token_span)
+    assert rollout.completion_ids[first] == tokenizer(f"hm{end}")["input_ids"]
+    assert all(rollout.completion_mask[first])
+    assert rollout.turns[0].text == "hm"
+
+
 def test_turn_may_end_with_any_of_several_end_of_sequence_tokens(tokenizer, retriever):
     script = Script(tokenizer, ["<answer> A </answer><|endoftext|>"])
     loop = RolloutLoop(tokenizer, retriever, TagProtocol(), limits(), [tokenizer.pad_token_id, tokenizer.eos_token_id])
