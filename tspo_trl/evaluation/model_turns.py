@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StopStringCriteria
 
+from ..rollout.positions import limited_positions
 from ..rollout.stopping import TurnEnd
 
 
@@ -66,17 +67,19 @@ class ModelTurns:
         mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompt_ids]
         generate: Any = self.model.generate
         turn_end = TurnEnd(self._stop_strings, max_new_tokens)
-        output = generate(
-            input_ids=torch.tensor(padded, device=self.model.device),
-            attention_mask=torch.tensor(mask, device=self.model.device),
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=max(max_new_tokens),
-                eos_token_id=self.eos_token_ids,
-                pad_token_id=self.pad_token_id,
-            ),
-            stopping_criteria=[turn_end],
+        greedy = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=max(max_new_tokens),
+            eos_token_id=self.eos_token_ids,
+            pad_token_id=self.pad_token_id,
         )
+        with limited_positions(self.model):
+            output = generate(
+                input_ids=torch.tensor(padded, device=self.model.device),
+                attention_mask=torch.tensor(mask, device=self.model.device),
+                generation_config=greedy,
+                stopping_criteria=[turn_end],
+            )
         return turn_end.cut([self._up_to_end(ids) for ids in output[:, longest:].tolist()]), None
 
     def _up_to_end(self, ids: list[int]) -> list[int]:

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCrit
 from trl import GRPOTrainer
 
 from ..trajectory import Trajectory, Turn
+from .positions import limited_positions, max_positions
 from .stopping import TurnEnd
 
 
@@ -38,7 +39,8 @@ class TransformersTurns:
         trainer = self.trainer
         trainer.generation_config.max_new_tokens = max(max_new_tokens)
         turn_end = TurnEnd(self.stop_strings, max_new_tokens)
-        with stop_generation(trainer.accelerator.unwrap_model(trainer.model_wrapped), turn_end):
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        with stop_generation(model, turn_end), limited_positions(model):
             completion_ids, _ = trainer._generate_single_turn(prompt_ids, None, {}, num_generations=1)
         return turn_end.cut(completion_ids), None
 
@@ -56,7 +58,7 @@ def context_length(trainer: GRPOTrainer) -> int | None:
     """
     own: Any = trainer
     if not own.use_vllm:
-        return getattr(own.model.config.get_text_config(), "max_position_embeddings", None)
+        return max_positions(own.model.config)
     if own.vllm_mode == "colocate":
         return int(own.vllm_generation.llm.llm_engine.model_config.max_model_len)
     client = own.vllm_generation.vllm_client if own.accelerator.is_main_process else None
