@@ -133,7 +133,7 @@ def _open_endpoint(
         conversations = ChatEndpointLoop(tokenizer, retriever, protocol, limits)
         return SearchAgent(conversations, ChatTurns(endpoint, tokenizer, protocol), conversations.encode)
     loop = RolloutLoop(tokenizer, retriever, protocol, limits)
-    turns = CompletionsTurns(endpoint, tokenizer, protocol)
+    turns = CompletionsTurns(endpoint, tokenizer, protocol, limits.max_context_length)
     return SearchAgent(loop, turns, chat_template_kwargs=args.chat_template_kwargs)
 
 
