@@ -1,7 +1,8 @@
 """A rollout as data: its turns, the tokens that each turn and each feedback covers, and why it ended.
 
 Spans are half-open `(start, end)` positions in the completion, without the prompt. The spans
-`turn, feedback, turn, feedback, ..., turn` tile the completion without gap or overlap.
+`turn, feedback, turn, feedback, ..., turn` tile the completion without gap or overlap. Only a user's `rollout_func`
+can put other tokens before the first turn.
 """
 
 import json
@@ -46,6 +47,8 @@ class Turn:
             Turn reward, if computed.
         advantage (`float`, *optional*):
             Advantage of the turn's tokens, if computed.
+        is_cut (`bool`, *optional*, defaults to `False`):
+            Whether the turn's budget ended it before an action.
     """
 
     text: str
@@ -58,6 +61,7 @@ class Turn:
     evidence: str | None = None
     reward: float | None = None
     advantage: float | None = None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,9 @@ class Trajectory:
             At least one turn.
         end_reason (`str`):
             Why the rollout ended: `"answered"`, `"max_turns"` (it asked for another search in its last turn),
-            `"no_action"` (its last turn contained neither a search nor an answer), `"max_length"` (the completion had
-            no room for the next feedback and one more token), `"search_failed"`, `"generated"` (TRL's own generation
-            made the completion) or `"unknown"` (a file from another project does not say).
+            `"no_action"` (its last turn contained neither a search nor an answer), `"max_length"` (its budget cut the
+            last turn, or left no room for the next feedback and one more token), `"search_failed"`, `"generated"`
+            (TRL's own generation made the completion) or `"unknown"` (a file from another project does not say).
     """
 
     turns: tuple[Turn, ...]

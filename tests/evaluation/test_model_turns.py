@@ -123,6 +123,14 @@ def test_adapter_is_refused_by_the_engine(retriever, tmp_path):
         open_agent(AgentArguments(str(tmp_path), backend="vllm"), retriever)
 
 
+def test_context_beyond_the_positions_of_the_model_is_refused(searching_model_path, retriever):
+    positions = AutoModelForCausalLM.from_pretrained(searching_model_path).config.max_position_embeddings
+    args = AgentArguments(searching_model_path, max_context_length=positions)
+    assert open_agent(args, retriever).loop.limits.max_context_length == positions
+    with pytest.raises(ValueError, match=f"`max_context_length` is {positions + 1}, .* at most {positions} tokens"):
+        open_agent(replace(args, max_context_length=positions + 1), retriever)
+
+
 def evaluated(trainer):
     """Evaluate with a trainer, and return the texts of the turns and the end of each rollout by question."""
     kept = {}

@@ -1,5 +1,7 @@
 """Rollouts as conversations with a chat endpoint."""
 
+from dataclasses import replace
+
 import pytest
 
 from tspo_trl.evaluation.agent import SearchAgent
@@ -94,3 +96,19 @@ def test_the_loop_takes_no_other_generator(tokenizer, retriever):
     loop = ChatEndpointLoop(tokenizer, retriever, TagProtocol(), LIMITS)
     with pytest.raises(TypeError, match="generates with `ChatTurns`, got function"):
         loop.run([[5]], lambda ids, budgets: ([[5]], None))
+
+
+@pytest.mark.parametrize(("context", "num_requests"), [(250, 0), (310, 1), (380, 3), (600, 3)])
+def test_requests_stay_within_the_context_with_the_tokens_of_the_chat_template(
+    server, chat_tokenizer, retriever, context, num_requests
+):
+    """The server counts the tokens around the messages, and the loop does not."""
+    server.answer = in_turn(Reply("<search> Rome "), Reply("<search> Paris "), Reply("<answer> Paris "))
+    limits = replace(LIMITS, max_context_length=context, max_completion_length=2000)
+    loop = ChatEndpointLoop(chat_tokenizer, retriever, TagProtocol(), limits)
+    turns = ChatTurns(Endpoint(server.url, "policy"), chat_tokenizer, TagProtocol())
+    SearchAgent(loop, turns, loop.encode).answer([{"question": QUESTION}])
+    assert len(server.requests) == num_requests
+    for request in server.requests:
+        ids = chat_tokenizer.apply_chat_template(request["messages"], add_generation_prompt=True)["input_ids"]
+        assert len(ids) + request["max_tokens"] <= context

@@ -211,3 +211,26 @@ def test_a_refused_prompt_reaches_the_caller_of_the_loop(server, tokenizer, retr
     [rollout], _ = loop.run([paris], generate)
     assert rollout.trajectory.prediction == "x"
     assert issubclass(RefusedRequestError, EndpointError)
+
+
+@pytest.mark.parametrize("reason", ["length", "stop"])
+def test_turn_that_the_server_cut_is_cut_whatever_its_length_here(
+    server, chat_tokenizer, chat_protocol, reason, retriever
+):
+    server.answer = lambda body: Reply("Paris", reason)
+    generate = CompletionsTurns(Endpoint(server.url, "policy"), chat_tokenizer, chat_protocol)
+    loop = RolloutLoop(chat_tokenizer, retriever, chat_protocol, LIMITS)
+    (rollout,), _ = loop.run([encode(chat_tokenizer, "Question?")], generate)
+    assert rollout.end_reason == {"length": "max_length", "stop": "answered"}[reason]
+    assert all(turn.is_cut for turn in rollout.turns) == (reason == "length")
+
+
+def test_requests_stay_within_the_context_where_the_server_counts_more_tokens_of_the_text(server, tokenizer):
+    server.answer = lambda body: Reply("<answer> Paris ")
+    generate = CompletionsTurns(Endpoint(server.url, "policy"), tokenizer, TagProtocol(), 30)
+    merged = encode(tokenizer, "<search> capital of France </search>")
+    single = encode(tokenizer, "q") * 20
+    generate([merged, single, single * 2], [60, 20, 60])
+    lengths = [len(encode(tokenizer, body["prompt"])) for body in server.requests]
+    budgets = [body["max_tokens"] for body in server.requests]
+    assert sorted(zip(lengths, budgets, strict=True)) == sorted([(len(merged), 30 - len(merged)), (20, 10), (40, 1)])

@@ -118,9 +118,9 @@ def test_rollout_ends_where_the_next_feedback_and_one_token_do_not_fit(tokenizer
     script = [f"<search> {QUESTION} </search>", "<answer> Paris </answer>"]
     (roomy,), _ = run(tokenizer, retriever, script)
     needed = roomy.turns[0].feedback_span[1] + 1
-    for room, reason in [(needed, "no_action"), (needed - 1, "max_length")]:
-        (rollout,), _ = run(tokenizer, retriever, script, max_completion_length=room, max_turns=1)
-        assert rollout.end_reason == reason
+    for room, num_turns in [(needed, 2), (needed - 1, 1)]:
+        (rollout,), _ = run(tokenizer, retriever, script, max_completion_length=room)
+        assert (len(rollout.turns), rollout.end_reason) == (num_turns, "max_length")
         assert len(rollout.completion_ids) <= room
 
 
@@ -187,6 +187,27 @@ def test_end_of_sequence_token_is_kept_in_the_ids_and_not_in_the_text(tokenizer,
     (rollout,), _ = run(tokenizer, retriever, ["<answer> A </answer><|im_end|>"])
     assert rollout.completion_ids[-1] == tokenizer.eos_token_id
     assert rollout.turns[0].text == "<answer> A </answer>"
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", ""])
+def test_end_of_sequence_token_of_an_invalid_action_stays_in_the_context_before_the_hint(tokenizer, retriever, end):
+    """Search-R1 drops it. Here ids are only appended, and the model is trained on the context that it read."""
+    script, contexts = Script(tokenizer, [f"hm{end}", "<answer> A </answer>"]), []
+
+    def generate(prompt_ids, max_new_tokens):
+        contexts.append(prompt_ids[0])
+        return script(prompt_ids, max_new_tokens)
+
+    loop = RolloutLoop(tokenizer, retriever, TagProtocol(), limits(max_feedback_length=250))
+    (rollout,), _ = loop.run(script.prompts, generate)
+    hint = TagProtocol().invalid_action().text
+    assert hint.startswith("\nMy previous action is invalid.")
+    assert tokenizer.decode(contexts[1]) == f"0:hm{end}{hint}"
+    assert contexts[1] == rollout.prompt_ids + rollout.completion_ids[: rollout.turns[1].token_span[0]]
+    first = slice(*rollout.turns[0].token_span)
+    assert rollout.completion_ids[first] == tokenizer(f"hm{end}")["input_ids"]
+    assert all(rollout.completion_mask[first])
+    assert rollout.turns[0].text == "hm"
 
 
 def test_turn_may_end_with_any_of_several_end_of_sequence_tokens(tokenizer, retriever):

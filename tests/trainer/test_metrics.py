@@ -65,12 +65,14 @@ def test_early_and_late_stopping_are_told_by_the_groups_mean_number_of_turns():
 
 def test_rollouts_are_counted_one_by_one():
     search = Turn(text="", token_span=(0, 1), action="search", content="x")
-    invalid, answer = Turn(text="", token_span=(1, 2)), Turn(text="", token_span=(2, 3), action="answer", content="y")
+    invalid = Turn(text="", token_span=(1, 2), is_cut=True)
+    answer = Turn(text="", token_span=(2, 3), action="answer", content="y")
     rollouts = [Trajectory((search, invalid, answer), "answered"), Trajectory((search, search), "max_length")]
     values = {name: counts.tolist() for name, counts in rollout_metrics(rollouts).items()}
     assert values["rollout/turns"] == [3, 2]
     assert values["rollout/searches"] == [1, 2]
     assert values["rollout/invalid_actions"] == [1, 0]
+    assert values["rollout/cut_turns"] == [1, 0]
     assert values["rollout/end/answered"] == [1, 0]
     assert values["rollout/end/max_length"] == [0, 1]
 

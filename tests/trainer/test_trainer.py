@@ -137,6 +137,7 @@ def test_every_promised_metric_is_logged_and_an_answered_rollout_is_not_clipped(
         "tspo/all_wrong_groups", "tspo/groups_without_signal", "tspo/groups_without_signal_grpo",
         "tspo/first_occurrence_turn", "tspo/gold_in_question", "tspo/advantage/early_stopping",
         "tspo/advantage/late_stopping", "rollout/turns", "rollout/searches", "rollout/invalid_actions",
+        "rollout/cut_turns",
         "search/queries", "search/sent", "search/cached", "search/failed", "search/empty", "search/latency",
         "completions/clipped_ratio", "rewards/exact_match_reward/mean",
     ]:  # fmt: skip
@@ -153,6 +154,26 @@ def test_masking_truncated_completions_masks_those_that_ran_out_of_budget_only(m
     assert {"max_length", "answered"} <= set(reasons)
     generated = (output["completion_mask"] * output["tool_mask"]).sum(dim=1)
     assert [bool(count) for count in generated] == [reason != "max_length" for reason in reasons]
+
+
+def test_last_turn_that_is_cut_is_clipped_and_masked(make_trainer):
+    """Of six tokens a turn, an action takes more. The hint follows, and the last turn is cut as the others were."""
+    trainer = make_trainer(
+        mask_truncated_completions=True,
+        max_turns=1,
+        max_turn_length=6,
+        max_feedback_length=400,
+        max_completion_length=800,
+    )
+    output = scored_batch(trainer)
+    metrics = trainer._metrics["train"]
+    cut = [one.turns[-1].is_cut for one in trainer._trajectories]
+    assert any(cut)
+    assert [one.end_reason == "max_length" for one in trainer._trajectories] == cut
+    assert metrics["completions/clipped_ratio"] == [pytest.approx(sum(cut) / len(cut))]
+    assert metrics["rollout/cut_turns"][0] >= 2 * sum(cut) / len(cut)
+    trained = (output["completion_mask"] * output["tool_mask"]).any(dim=1)
+    assert trained.tolist() == [not one for one in cut]
 
 
 def test_evaluation_makes_search_rollouts_and_files_of_its_own(make_trainer, dataset, tmp_path):

@@ -20,6 +20,7 @@ from trl.import_utils import is_vllm_available
 from ..data.questions import load_questions
 from ..protocols.base import SearchProtocol
 from ..rollout.loop import RolloutLoop
+from ..rollout.positions import max_positions
 from ..rollout.prompts import encode_prompts, row_prompt
 from ..rollout.state import RolloutLimits
 from ..search.arguments import RetrieverArguments, open_retriever
@@ -206,18 +207,19 @@ def _check_context(
             loop(tokenizer, retriever, protocol, RolloutLimits.from_arguments(args))
     text = config.get_text_config()
     with report.section("Context"):
-        needed, window = longest + args.max_completion_length, text.max_position_embeddings
+        needed, window = longest + args.max_completion_length, max_positions(config)
         lengths = (
             f"the longest prompt ({longest} tokens) and `max_completion_length` ({args.max_completion_length}) take "
             f"{needed} tokens"
         )
-        if needed > window:
+        if window is not None and needed > window:
             raise ValueError(f"{lengths}, but the model reads {window}. Lower `max_completion_length`.")
         if args.use_vllm and args.vllm_max_model_length is not None and needed > args.vllm_max_model_length:
             raise ValueError(f"{lengths}, but `vllm_max_model_length` is {args.vllm_max_model_length}. Raise it.")
         report.add(
             "Context",
-            f"longest prompt {longest} + `max_completion_length` {args.max_completion_length} = {needed} of {window}",
+            f"longest prompt {longest} + `max_completion_length` {args.max_completion_length} = {needed} "
+            f"of {window or 'any number'}",
         )
     with report.section("Model"):
         heads, size = text.num_attention_heads, args.vllm_tensor_parallel_size

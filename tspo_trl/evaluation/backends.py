@@ -8,6 +8,7 @@ from ..protocols.base import SearchProtocol
 from ..protocols.chat import ChatToolProtocol
 from ..protocols.tags import TagProtocol
 from ..rollout.loop import RolloutLoop
+from ..rollout.positions import max_positions
 from ..rollout.state import RolloutLimits
 from ..search.base import Retriever
 from .agent import SearchAgent
@@ -34,8 +35,8 @@ def open_agent(args: AgentArguments, retriever: Retriever) -> SearchAgent:
         [`SearchAgent`]: agent with greedy rollouts.
 
     Raises:
-        ValueError: The budgets are too small for a feedback, or the backend `"vllm"` has several processes or an
-            adapter.
+        ValueError: The budgets are too small for a feedback, `max_context_length` exceeds the model's context, or the
+            backend `"vllm"` has several processes or an adapter.
         OSError: The model or the tokenizer does not exist.
         [`~tspo_trl.evaluation.openai_client.EndpointError`]: The endpoint is unreachable.
     """
@@ -71,7 +72,13 @@ def _load_tokenizer(args: AgentArguments) -> PreTrainedTokenizerBase:
 
 
 def _limits(args: AgentArguments, context_length: int | None) -> RolloutLimits:
-    return RolloutLimits.from_arguments(args, args.max_context_length or context_length)
+    wanted = args.max_context_length
+    if wanted is not None and context_length is not None and wanted > context_length:
+        raise ValueError(
+            f"`max_context_length` is {wanted}, but {args.model} reads at most {context_length} tokens. Lower it to "
+            f"{context_length}, or leave it out."
+        )
+    return RolloutLimits.from_arguments(args, wanted or context_length)
 
 
 def _open_model(
@@ -79,7 +86,7 @@ def _open_model(
 ) -> SearchAgent:
     model = AutoModelForCausalLM.from_pretrained(args.model, revision=args.revision, dtype=args.dtype)
     model.to(process_state().device).eval()
-    limits = _limits(args, getattr(model.config.get_text_config(), "max_position_embeddings", None))
+    limits = _limits(args, max_positions(model.config))
     ends = eos_token_ids(model.generation_config, tokenizer)
     loop = RolloutLoop(tokenizer, retriever, protocol, limits, ends)
     turns = ModelTurns(model, tokenizer, protocol.stop_strings)
@@ -126,7 +133,7 @@ def _open_endpoint(
         conversations = ChatEndpointLoop(tokenizer, retriever, protocol, limits)
         return SearchAgent(conversations, ChatTurns(endpoint, tokenizer, protocol), conversations.encode)
     loop = RolloutLoop(tokenizer, retriever, protocol, limits)
-    turns = CompletionsTurns(endpoint, tokenizer, protocol)
+    turns = CompletionsTurns(endpoint, tokenizer, protocol, limits.max_context_length)
     return SearchAgent(loop, turns, chat_template_kwargs=args.chat_template_kwargs)
 
 

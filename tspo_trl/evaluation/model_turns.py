@@ -7,6 +7,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StopStringCriteria
 
 from ..rollout.greedy import greedy_config, no_defaults
+from ..rollout.positions import limited_positions
 from ..rollout.stopping import TurnEnd
 
 
@@ -65,7 +66,7 @@ class ModelTurns:
         mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompt_ids]
         generate: Any = self.model.generate
         turn_end = TurnEnd(self._stop_strings, max_new_tokens)
-        with no_defaults(self.model):
+        with no_defaults(self.model), limited_positions(self.model):
             output = generate(
                 input_ids=torch.tensor(padded, device=self.model.device),
                 attention_mask=torch.tensor(mask, device=self.model.device),

@@ -5,6 +5,7 @@ so on. A model that was trained on one running text did not see it in this form.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -82,12 +83,15 @@ class ChatEndpointLoop(RolloutLoop):
         protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Protocol of prompts, actions and feedback.
         limits ([`~tspo_trl.rollout.state.RolloutLimits`]):
-            Budgets in tokens of `tokenizer`, without those of the chat template.
+            Budgets in tokens of `tokenizer`. The context also has room for the tokens of its chat template.
     """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, retriever: Retriever, protocol: SearchProtocol, limits: RolloutLimits
     ):
+        if limits.max_context_length is not None:
+            room = limits.max_context_length - template_length(tokenizer, limits.max_turns)
+            limits = replace(limits, max_context_length=room)
         super().__init__(tokenizer, retriever, protocol, limits)
         self._openings: dict[tuple[int, ...], Conversation] = {}
 
@@ -137,6 +141,26 @@ class ChatEndpointLoop(RolloutLoop):
     def _opening(self, prompt_ids: list[int]) -> Conversation:
         opening = self._openings.get(tuple(prompt_ids))
         return _question(self.tokenizer, prompt_ids) if opening is None else list(opening)
+
+
+def template_length(tokenizer: PreTrainedTokenizerBase, num_feedbacks: int) -> int:
+    """
+    Count the tokens that the chat template puts around the messages of a conversation.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer with or without a chat template.
+        num_feedbacks (`int`):
+            Number of feedbacks after the question.
+
+    Returns:
+        `int`: 0 without a chat template.
+    """
+    if tokenizer.chat_template is None:
+        return 0
+    messages = [_user("a"), *[{"role": "assistant", "content": "a"}, _user("a")] * num_feedbacks]
+    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    return len(encoded["input_ids"]) - len(messages)
 
 
 def _question(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int]) -> Conversation:

@@ -42,6 +42,8 @@ class EndpointTurns:
         self.endpoint = endpoint
         self.tokenizer = tokenizer
         self.protocol = protocol
+        # The server may count more tokens in a turn that it cuts.
+        self.marks_ends = tokenizer.eos_token_id is not None
         kept = decode(tokenizer, encode(tokenizer, _PROBE))
         if kept.strip() != _PROBE:
             raise ValueError(
@@ -84,18 +86,41 @@ class EndpointTurns:
 
 
 class CompletionsTurns(EndpointTurns):
-    """Generator of greedy turns with `POST /v1/completions`, for either protocol. See [`EndpointTurns`]."""
+    """
+    Generator of greedy turns with `POST /v1/completions`, for either protocol.
+
+    Args:
+        endpoint, tokenizer, protocol:
+            See [`EndpointTurns`].
+        max_context_length (`int`, *optional*):
+            Tokens of prompt and turn together that the server accepts, `None` if unknown. The server encodes the text
+            of a rollout again, often into a few more tokens, which then shorten the budget.
+    """
 
     api = "completions"
 
-    def __init__(self, endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, protocol: SearchProtocol):
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tokenizer: PreTrainedTokenizerBase,
+        protocol: SearchProtocol,
+        max_context_length: int | None = None,
+    ):
         super().__init__(endpoint, tokenizer, protocol)
+        self.max_context_length = max_context_length
         bos = tokenizer.bos_token_id
         self._added_bos = bos if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
 
     def __call__(self, prompt_ids: list[list[int]], max_new_tokens: list[int]) -> tuple[list[list[int]], None]:
         """Generate a turn of each rollout ([`~tspo_trl.rollout.loop.TurnGenerator`]). Raises as [`Endpoint.ask`]."""
-        return self._generate([{"prompt": self._text(ids)} for ids in prompt_ids], max_new_tokens), None
+        texts = [self._text(ids) for ids in prompt_ids]
+        budgets = [self._budget(*pair) for pair in zip(texts, max_new_tokens, strict=True)]
+        return self._generate([{"prompt": text} for text in texts], budgets), None
+
+    def _budget(self, text: str, max_new_tokens: int) -> int:
+        if self.max_context_length is None:
+            return max_new_tokens
+        return max(1, min(max_new_tokens, self.max_context_length - len(self.tokenizer(text)["input_ids"])))
 
     def _text(self, ids: Sequence[int]) -> str:
         """Return the text of a rollout, without the beginning-of-sequence token that the server adds."""

@@ -5,6 +5,7 @@ criterion, and `vllm.py` generates turns with vLLM.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -16,6 +17,7 @@ from trl import GRPOTrainer
 
 from ..trajectory import Trajectory, Turn
 from .greedy import no_defaults
+from .positions import limited_positions, max_positions
 from .stopping import TurnEnd
 from .tool_results import evidence_in_feedback, results_of_tools
 
@@ -41,7 +43,8 @@ class TransformersTurns:
         turn_end = TurnEnd(self.stop_strings, max_new_tokens)
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         is_greedy = getattr(trainer, "is_greedy", False)
-        with stop_generation(model, turn_end), no_defaults(model) if is_greedy else nullcontext():
+        defaults = no_defaults(model) if is_greedy else nullcontext()
+        with stop_generation(model, turn_end), limited_positions(model), defaults:
             completion_ids, _ = trainer._generate_single_turn(prompt_ids, None, {}, num_generations=1)
         return turn_end.cut(completion_ids), None
 
@@ -59,7 +62,7 @@ def context_length(trainer: GRPOTrainer) -> int | None:
     """
     own: Any = trainer
     if not own.use_vllm:
-        return getattr(own.model.config.get_text_config(), "max_position_embeddings", None)
+        return max_positions(own.model.config)
     if own.vllm_mode == "colocate":
         return int(own.vllm_generation.llm.llm_engine.model_config.max_model_len)
     client = own.vllm_generation.vllm_client if own.accelerator.is_main_process else None
@@ -126,28 +129,33 @@ def trajectory_of_generation(
         ids (`list[int]`):
             Token ids of the completion.
         mask (`list[int]`):
-            For each token, 1 if the model generated it, 0 if a tool returned it.
+            For each token, 1 if the model generated it, 0 if a tool returned it. Missing values count as 1, as TRL
+            pads a mask.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Decodes the tokens.
         completion (`list[dict]` or `str`, *optional*):
             The completion as messages or text. Its tool messages say what the tools returned.
 
     Returns:
-        [`Trajectory`]: one turn per run of generated tokens. The tool tokens after it are its feedback. Only what a
-        tool returned is evidence: not the text of the chat template, and not the error of a tool that failed.
+        [`Trajectory`]: one turn per run of generated tokens. The tool tokens after it are its feedback. Tool tokens
+        before the first turn belong to no turn. Without a generated token there is one empty turn. Only what a tool
+        returned is evidence: not the text of the chat template, and not the error of a tool that failed.
     """
-    changes = [i for i in range(1, len(mask)) if mask[i] != mask[i - 1]]
-    spans = list(zip([0, *changes], [*changes, len(ids)], strict=True))
+    is_generated = [bool(bit) for bit in mask[: len(ids)]] + [True] * (len(ids) - len(mask))
+    runs = [(of_model, list(run)) for of_model, run in itertools.groupby(range(len(ids)), is_generated.__getitem__)]
     results = results_of_tools(completion)
-    has_results = len(results) == sum(not mask[start] for start, _ in spans)
+    has_results = len(results) == sum(not of_model for of_model, _ in runs)
     turns: list[Turn] = []
-    for start, end in spans:
-        text = str(tokenizer.decode(ids[start:end], skip_special_tokens=True))
-        if mask[start]:
-            turns.append(Turn(text=text, token_span=(start, end)))
-        else:
-            evidence = results.pop(0) if has_results else evidence_in_feedback(text)
-            turns[-1] = replace(turns[-1], feedback=text, feedback_span=(start, end), evidence=evidence)
+    for of_model, positions in runs:
+        span = positions[0], positions[-1] + 1
+        text = str(tokenizer.decode(ids[slice(*span)], skip_special_tokens=True))
+        if of_model:
+            turns.append(Turn(text=text, token_span=span))
+            continue
+        evidence = results.pop(0) if has_results else evidence_in_feedback(text)
+        if turns:
+            turns[-1] = replace(turns[-1], feedback=text, feedback_span=span, evidence=evidence)
+    turns = turns or [Turn(text="", token_span=(len(ids), len(ids)))]
     return Trajectory(turns=tuple(turns), end_reason="generated")
 
 

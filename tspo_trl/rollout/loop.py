@@ -24,7 +24,12 @@ logger = logging.getLogger(__name__)
 
 
 class TurnGenerator(Protocol):
-    """Callable that generates the next turn of several rollouts."""
+    """
+    Callable that generates the next turn of several rollouts.
+
+    If its turns may be cut below their budget, it sets `marks_ends = True` and ends each other turn with a closing tag
+    or an end-of-sequence token.
+    """
 
     def __call__(
         self, prompt_ids: list[list[int]], max_new_tokens: list[int]
@@ -49,7 +54,8 @@ class RolloutLoop:
 
     A turn ends at an action's closing tag, an end-of-sequence token or its budget. The feedback to a search contains
     passages, the feedback to an invalid action contains the protocol's hint. An answer ends the rollout. After
-    `max_turns` turns without an answer the model gets one last turn without a search, as in Search-R1.
+    `max_turns` turns without an answer the model gets one last turn without a search, as in Search-R1. The feedback
+    before it is cut so that `max_turn_length` tokens are left.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
@@ -125,7 +131,7 @@ class RolloutLoop:
             self._end_finished(going, is_last_turn=turn == self.limits.max_turns)
             going = [rollout for rollout in going if rollout.end_reason is None]
             failed = self._search(going, found, statistics)
-            self._give_feedback(going, found, failed)
+            self._give_feedback(going, found, failed, is_before_last_turn=turn == self.limits.max_turns - 1)
         counted = counters_of(self.retriever)
         statistics.counters = {name: count - counted_before.get(name, 0) for name, count in counted.items()}
         return rollouts, statistics
@@ -151,12 +157,14 @@ class RolloutLoop:
             turn_logprobs = None if logprobs is None else list(logprobs[i][:budget])
             span = rollout.append(turn_ids, generated=True, logprobs=turn_logprobs)
             text = self._decode_turn(turn_ids)
-            is_complete = len(turn_ids) < budget or self._has_end(turn_ids)
+            may_be_cut = len(turn_ids) == budget or getattr(generate, "marks_ends", False)
+            is_complete = not may_be_cut or self._has_end(turn_ids)
             rollout.action = self.protocol.parse(text, is_complete=is_complete)
             action, content, _ = rollout.action
-            rollout.turns.append(
-                Turn(text=text, token_span=span, action=action, content=content, queries=rollout.action.queries)
-            )
+            is_cut = action is None and not is_complete
+            queries = rollout.action.queries
+            turn = Turn(text=text, token_span=span, action=action, content=content, queries=queries, is_cut=is_cut)
+            rollout.turns.append(turn)
 
     def _sample(
         self, rollouts: list[Rollout], budgets: list[int], generate: TurnGenerator, inert: list[list[int]]
@@ -170,6 +178,8 @@ class RolloutLoop:
         for rollout in rollouts:
             if rollout.action.action == "answer":
                 rollout.end_reason = "answered"
+            elif is_last_turn and rollout.turns[-1].is_cut:
+                rollout.end_reason = "max_length"
             elif is_last_turn:
                 rollout.end_reason = "max_turns" if rollout.action.action == "search" else "no_action"
 
@@ -201,7 +211,9 @@ class RolloutLoop:
             logger.warning("A search of %d queries failed; their rollouts are left out.", len(queries), exc_info=True)
             return {}
 
-    def _give_feedback(self, rollouts: list[Rollout], found: dict[str, list[Passage]], failed: set[str]) -> None:
+    def _give_feedback(
+        self, rollouts: list[Rollout], found: dict[str, list[Passage]], failed: set[str], is_before_last_turn: bool
+    ) -> None:
         """Append feedback to the last turns. End the rollouts with a failed search or without room for feedback."""
         for rollout in rollouts:
             if failed.intersection(rollout.action.queries):
@@ -209,8 +221,16 @@ class RolloutLoop:
         going = [rollout for rollout in rollouts if rollout.end_reason is None]
         feedbacks = [self._feedback(rollout, found) for rollout in going]
         encoded = encode_feedbacks(feedbacks, self.tokenizer, self.limits.max_feedback_length)
-        for rollout, (ids, parts) in zip(going, encoded, strict=True):
+        for rollout, feedback, (ids, parts) in zip(going, feedbacks, encoded, strict=True):
+            limit = self._length_before_last_turn(rollout, feedback) if is_before_last_turn else len(ids)
+            if len(ids) > limit:
+                ((ids, parts),) = encode_feedbacks([feedback], self.tokenizer, limit)
             self._append_feedback(rollout, ids, parts)
+
+    def _length_before_last_turn(self, rollout: Rollout, feedback: list[Feedback]) -> int:
+        """Length of a feedback that leaves a whole last turn. The tags and one token of each passage text stay."""
+        room = rollout.max_length - len(rollout.completion_ids)
+        return max(room - self.limits.max_turn_length, frame_length(feedback, self.tokenizer) + len(feedback))
 
     def _feedback(self, rollout: Rollout, found: dict[str, list[Passage]]) -> list[Feedback]:
         """Feedback to the last turn. If the model left out the end of its turn, the feedback begins with it."""

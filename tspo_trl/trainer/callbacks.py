@@ -42,7 +42,8 @@ _ADVICE = {
     "valid turns": _INVALID,
     "rollout/end/answered": f"Rollouts do not end with an answer. See the other `rollout/end/` metrics. {_GO_BACK}",
     "rollout/end/max_turns": f"Rollouts search in all their turns and do not answer. Raise `max_turns`. {_GO_BACK}",
-    "rollout/end/max_length": f"Rollouts run out of tokens. Raise `max_completion_length`. {_GO_BACK}",
+    "rollout/end/max_length": "Rollouts run out of tokens. Raise `max_completion_length` or "
+    f"`max_turn_length`. {_GO_BACK}",
     "rollout/end/no_action": _INVALID,
     "rollout/end/search_failed": "Searches fail, and their rollouts teach nothing. Check the retriever.",
     "duplicate queries": f"Rollouts repeat their queries. Check what the queries find. {_GO_BACK}",

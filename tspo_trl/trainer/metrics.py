@@ -68,7 +68,7 @@ def credit_metrics(
 
 def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
     """
-    Count the turns, searches and queries of each rollout, and mark its end.
+    Count the turns, cut turns, searches and queries of each rollout, and mark its end.
 
     Args:
         trajectories (sequence of [`Trajectory`]):
@@ -77,6 +77,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
     Returns:
         `dict[str, torch.Tensor]`: under `rollout/`, one value per rollout.
     """
+    cut = [sum(turn.is_cut for turn in one.turns) for one in trajectories]
     invalid = [sum(turn.action is None for turn in one.turns) for one in trajectories]
     queries = [sum(len(turn.queries) for turn in one.turns) for one in trajectories]
     return {
@@ -85,6 +86,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Tensor]:
         "rollout/queries": torch.tensor([float(count) for count in queries]),
         "rollout/duplicate_queries": torch.tensor([float(one.num_duplicate_queries) for one in trajectories]),
         "rollout/invalid_actions": torch.tensor([float(count) for count in invalid]),
+        "rollout/cut_turns": torch.tensor([float(count) for count in cut]),
         **{
             f"rollout/end/{reason}": torch.tensor([float(one.end_reason == reason) for one in trajectories])
             for reason in END_REASONS

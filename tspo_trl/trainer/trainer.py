@@ -185,7 +185,7 @@ class TSPOTrainer(EvaluatingTrainer):
                 completions = [self.protocol.messages(trajectory) for trajectory in self._trajectories]
             return prompt_ids, completion_ids, tool_mask, completions, *rest
         if self._is_credited:
-            masks = tool_mask or [[1] * len(ids) for ids in completion_ids]
+            masks = tool_mask or [[]] * len(completion_ids)
             rows = zip(completion_ids, masks, completions, strict=True)
             self._trajectories = [
                 generation.trajectory_of_generation(ids, mask, self._tokenizer, one) for ids, mask, one in rows
