@@ -205,3 +205,23 @@ def test_kinds_are_told_for_each_step_training_and_evaluations_apart(tmp_path):
 
 def test_without_recorded_steps_there_are_none(tmp_path):
     assert analyze(file_of(tmp_path, plain()))["steps"] == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "success", "kind"),
+    [(0.5, 1.0, 0), (0.5, 0.9999999, 0), (0.9999999, None, 0), (1.2, 0.0, 1), (1.0, 0.5, 1)],
+)
+def test_recorded_success_says_what_is_correct_and_not_the_outcome(tmp_path, outcome, success, kind):
+    recorded = {} if success is None else {"success": success}
+    lines = [own([HIT, None], outcome=outcome, group=0, prediction="Paris", **recorded)]
+    lines += [own([MISS, None], outcome=0.2, success=0.0, group=0)]
+    analysis = analyze(file_of(tmp_path, *lines))
+    assert analysis[("complete_success", "near_miss")[kind]] == 1 / 2
+    assert analysis["all_wrong_groups"] == kind
+    assert analysis["recorded_outcomes_that_differ"] == kind
+
+
+def test_unknown_success_is_of_no_kind(tmp_path):
+    lines = [own([HIT, None], outcome=0.5, success=None), own([HIT, None], outcome=0.5, success=0.0)]
+    analysis = analyze(file_of(tmp_path, *lines))
+    assert (analysis["unscorable"], analysis["near_miss"]) == (0, 1.0)

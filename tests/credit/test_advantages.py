@@ -179,8 +179,8 @@ def test_partial_outcomes_below_the_threshold_count_and_get_the_latent_reward_on
 
 def test_the_success_threshold_decides_which_groups_are_all_wrong():
     options = {"outcomes": [0.25, 0.25, 0, 0], "num_turns": [2, 2, 2, 2], "first_hits": [-1, -1, 0, -1]}
-    # Correct from .25 on: a mixed group, R = .25, .25, .5, 0 on both turns.
-    rows = [[0.0, 0.0], [0.0, 0.0], [1.2241, 1.2241], [-1.2241, -1.2241]]
+    # Correct from .25 on: a mixed group, R = .25, .25, .24, 0 on both turns.
+    rows = [[0.5262, 0.5262], [0.5262, 0.5262], [0.4453, 0.4453], [-1.4977, -1.4977]]
     assert_rows(advantages_of(**options, success_threshold=0.25), rows)
     # All wrong by default: turn 0 has .25, .25, .5, 0 and turn 1 has .25, .25, 0, 0.
     rows = [[0.0, 0.8654], [0.0, 0.8654], [1.2241, -0.8654], [-1.2241, -0.8654]]

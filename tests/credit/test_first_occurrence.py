@@ -65,7 +65,7 @@ def test_one_string_for_the_feedback_is_an_error():
         (0.25, 2, {"alpha": 0.125}, [0.25, 0.25, 0.375]),
         (0.25, 2, {"alpha": 0}, [0.25, 0.25, 0.25]),
         (0.25, 2, {"success_threshold": 0.25}, [0.25, 0.25, 0.25]),
-        (1.0, 2, {"success_threshold": 1.5}, [1.0, 1.0, 1.5]),
+        (1.0, 2, {"success_threshold": 1.5}, [1.0, 1.0, 1.49]),
     ],
 )
 def test_turn_rewards(outcome, first_hit, options, rewards):

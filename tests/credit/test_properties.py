@@ -70,7 +70,7 @@ def plain_additive_advantages(rollouts, group_size, options):
         row = [scaled(outcome, [other[0] for other in group], all_outcomes, options)] * num_turns
         others = [evidence_of(other, options) for other in group]
         for turn, reward in enumerate(evidence_of((outcome, num_turns, hit), options)):
-            pool = turn_pool(turn, others, options)
+            pool = turn_pool(turn, others, [0.0] * len(others), options)
             row[turn] += options["alpha"] * scaled(reward, pool, all_evidence, options)
         rows.append(row)
     return rows
@@ -96,15 +96,14 @@ def rewards_of(rollout, options):
     outcome, num_turns, hit = rollout
     rewards = [outcome] * num_turns
     if outcome < options["success_threshold"] and hit is not None:
+        latent = max(0.0, min(options["alpha"], options["success_threshold"] - 0.01 - outcome))
         for turn in [hit] if options["credit"] == "first_occurrence" else range(hit + 1):
-            rewards[turn] += options["alpha"]
+            rewards[turn] += latent
     return rewards
 
 
 def trajectory_reward(rollout, options):
-    outcome, _, hit = rollout
-    near_miss = outcome < options["success_threshold"] and hit is not None
-    return outcome + options["alpha"] * (near_miss and options["latent_in_mixed_groups"])
+    return max(rewards_of(rollout, options)) if options["latent_in_mixed_groups"] else rollout[0]
 
 
 def trajectory_row(rollout, group, batch, options):
@@ -119,18 +118,19 @@ def turn_row(rollout, group, batch, options):
     outcome, num_turns, _ = rollout
     if math.isnan(outcome):
         return [0.0] * num_turns
-    others = [rewards_of(other, options) for other in group if not math.isnan(other[0])]
-    row = []
-    for turn, reward in enumerate(rewards_of(rollout, options)):
-        row.append(scaled(reward, turn_pool(turn, others, options), batch, options))
-    return row
+    scorable = [other for other in group if not math.isnan(other[0])]
+    others, absent = [rewards_of(other, options) for other in scorable], [other[0] for other in scorable]
+    pools = [turn_pool(turn, others, absent, options) for turn in range(num_turns)]
+    rewards = rewards_of(rollout, options)
+    return [scaled(reward, pool, batch, options) for reward, pool in zip(rewards, pools, strict=True)]
 
 
-def turn_pool(turn, others, options):
+def turn_pool(turn, others, absent, options):
     if options["turn_baseline"] == "all_turns":
         return list(itertools.chain(*others))
     if options["absent_turns"] == "zero":
-        return [rewards[turn] if turn < len(rewards) else 0.0 for rewards in others]
+        pairs = zip(others, absent, strict=True)
+        return [rewards[turn] if turn < len(rewards) else instead for rewards, instead in pairs]
     return [rewards[turn] for rewards in others if turn < len(rewards)]
 
 
@@ -278,14 +278,14 @@ def test_alpha_cancels_in_all_wrong_groups_scaled_by_their_deviation(batch, opti
 
 @given(all_wrong_batches)
 def test_alpha_is_a_factor_where_nothing_divides(batch):
-    one, four = (advantages_of(*batch, alpha=alpha, scale_rewards="none") for alpha in (0.5, 2.0))
+    one, four = (advantages_of(*batch, alpha=alpha, scale_rewards="none") for alpha in (0.125, 0.5))
     assert_equal(one * 4, four)
 
 
 @given(batches(outcomes=(0.0, 0.25, math.nan)), st.sampled_from(["group", "batch", "none"]))
 def test_adding_a_constant_to_every_outcome_changes_nothing_while_all_stay_wrong(batch, scale_rewards):
     rollouts, group_size = batch
-    shifted = [(outcome + 0.5, num_turns, hit) for outcome, num_turns, hit in rollouts]
+    shifted = [(outcome + 0.125, num_turns, hit) for outcome, num_turns, hit in rollouts]
     moved = advantages_of(shifted, group_size, scale_rewards=scale_rewards)
     assert_equal(moved, advantages_of(rollouts, group_size, scale_rewards=scale_rewards))
 

@@ -98,6 +98,17 @@ def test_threshold_says_what_is_correct(tmp_path):
     assert load(tmp_path, line, success_threshold=0.5)[0].rollouts[0].kind == "complete_success"
 
 
+def test_recorded_success_says_what_is_correct(tmp_path):
+    weighted = own([HIT, None], outcome=0.5, success=1.0)
+    assert load(tmp_path, weighted)[0].rollouts[0].kind == "complete_success"
+    bonus = {"group": 0, "outcome": 1.25, "success": 0.0}
+    (group,) = load(tmp_path, own([HIT, None], **bonus), own(["Lyon", None], **bonus))
+    assert group.is_all_wrong
+    assert group.rollouts[0].kind == "near_miss"
+    assert group.rollouts[0].rewards == (1.75, 1.25)
+    assert group.has_signal
+
+
 def test_a_threshold_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="success_threshold must be a number, got nan"):
         ViewOptions(success_threshold=math.nan)

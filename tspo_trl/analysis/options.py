@@ -13,7 +13,7 @@ class ViewOptions:
 
     Args:
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            Minimum outcome reward of a correct rollout.
+            Minimum success reward of a correct rollout.
         match (`str`, *optional*, defaults to `"token"`):
             How to find gold answers in evidence: `"token"` or `"substring"`, see
             [`~tspo_trl.answers.contains_answer`].

@@ -21,6 +21,7 @@ from ..rollout.tool_results import evidence_in_feedback
 from ..trajectory import Action, Trajectory, Turn, numbered_json_lines, trajectory_from_dict
 
 _OUTCOMES = ("outcome", "em")
+_SUCCESSES = ("success", "outcome", "em")  # files without a success reward
 _PLAIN_KEYS = ("question", "golden_answers", "prediction", "turns")
 # R1-Searcher's tags and Search-R1's.
 _QUERY = re.compile(r"<\|begin_of_query\|>(.*?)<\|end_of_query\|>|<search>(.*?)</search>", re.DOTALL)
@@ -40,6 +41,8 @@ class Record:
             The rollout's answer.
         outcome (`float`, *optional*):
             Recorded outcome reward. NaN if it is `null` (unscorable), `None` if the line has none.
+        success (`float`, *optional*):
+            Recorded success reward, which says whether the rollout is correct. As `outcome`.
         first_occurrence (`int`, *optional*):
             Recorded turn of the first occurrence. -1 for never, `None` if the line has none.
         step (`int`, *optional*):
@@ -55,6 +58,7 @@ class Record:
     golden_answers: list[str]
     prediction: str | None
     outcome: float | None
+    success: float | None
     first_occurrence: int | None
     step: int | None
     group: int | None
@@ -152,7 +156,8 @@ def _read_record(record: dict[str, Any]) -> Record:
         question=_value(record, "question", str),
         golden_answers=_golden_answers(record),
         prediction=_value(record, "prediction", str),
-        outcome=_outcome(record),
+        outcome=_reward(record, _OUTCOMES),
+        success=_reward(record, _SUCCESSES),
         first_occurrence=_first_occurrence(record),
         step=_value(record, "step", int),
         group=_value(record, "group", int),
@@ -187,20 +192,20 @@ def _golden_answers(record: dict[str, Any]) -> list[str]:
     return answers
 
 
-def _outcome(record: dict[str, Any]) -> float | None:
-    key = next((key for key in _OUTCOMES if key in record), None)
+def _reward(record: dict[str, Any], keys: Sequence[str]) -> float | None:
+    key = next((key for key in keys if key in record), None)
     if key is None:
         return None
     value = _value(record, key, int, float)
     if value is None:
         return math.nan
     try:
-        outcome = float(value)
+        reward = float(value)
     except OverflowError:
-        outcome = math.inf
-    if not math.isfinite(outcome):
+        reward = math.inf
+    if not math.isfinite(reward):
         raise ValueError(f"`{key}` is {short(value)}, expected a finite number, or null for an unscorable rollout.")
-    return outcome
+    return reward
 
 
 def _first_occurrence(record: dict[str, Any]) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..answers import contains_answer, exact_match
 from ..credit import first_occurrence
+from ..credit.checks import TOLERANCE
 from .options import ViewOptions
 from .reading import Record
 
@@ -35,6 +36,8 @@ class Rollout:
             Training step.
         outcome (`float`):
             Outcome reward, NaN if unscorable.
+        success (`float`):
+            Success reward, NaN if unknown.
         first_hit (`int`):
             First turn whose evidence contains a gold answer, counted from 0, or -1 for never.
         num_turns (`int`):
@@ -54,7 +57,7 @@ class Rollout:
         has_gold_in_question (`bool`):
             Whether the question contains a gold answer.
         outcome_differs (`bool`, *optional*):
-            Whether the recorded outcome and the prediction's exact match disagree on correctness, or `None` if there
+            Whether the recorded success and the prediction's exact match disagree on correctness, or `None` if there
             is nothing to compare.
         first_hit_differs (`bool`, *optional*):
             Whether the recorded first occurrence differs from `first_hit`, or `None` if none is recorded.
@@ -63,6 +66,7 @@ class Rollout:
     group: int
     step: int | None
     outcome: float
+    success: float
     first_hit: int
     num_turns: int
     end_reason: str
@@ -104,7 +108,8 @@ def summarize(record: Record, group: int, options: ViewOptions) -> Rollout:
     return Rollout(
         group=group,
         step=record.step,
-        outcome=_outcome(record, score),
+        outcome=_reward(record, record.outcome, score),
+        success=_reward(record, record.success, score),
         first_hit=first_hit,
         num_turns=len(trajectory.turns),
         end_reason=trajectory.end_reason,
@@ -119,15 +124,15 @@ def summarize(record: Record, group: int, options: ViewOptions) -> Rollout:
     )
 
 
-def _outcome(record: Record, score: float) -> float:
-    if record.outcome is not None:
-        return record.outcome
+def _reward(record: Record, recorded: float | None, score: float) -> float:
+    if recorded is not None:
+        return recorded
     # A rollout with a failed search is unscorable, not wrong.
     return math.nan if record.trajectory.end_reason == "search_failed" else score
 
 
 def _outcome_differs(record: Record, score: float, success_threshold: float) -> bool | None:
     # TRL's own generation records no prediction to compare.
-    if record.outcome is None or math.isnan(record.outcome) or record.trajectory.end_reason == "generated":
+    if record.success is None or math.isnan(record.success) or record.trajectory.end_reason == "generated":
         return None
-    return (record.outcome >= success_threshold) != (score == 1.0)
+    return (record.success >= success_threshold - TOLERANCE) != (score == 1.0)

@@ -22,7 +22,7 @@ def learning_signal(rollouts: Sequence[Rollout], success_threshold: float) -> di
         rollouts (sequence of [`~tspo_trl.analysis.rollouts.Rollout`]):
             Rollouts of any number of groups.
         success_threshold (`float`):
-            Minimum outcome reward of a correct rollout.
+            Minimum success reward of a correct rollout.
 
     Returns:
         `dict`: `groups`, the number of groups; `groups_with_signal_*` and `turns_with_signal_*`, shares of the groups
@@ -68,12 +68,14 @@ def _batches(rollouts: Sequence[Rollout]) -> dict[int, list[Rollout]]:
 
 def _count(batch: Sequence[Rollout], size: int, success_threshold: float) -> dict[str, int]:
     outcomes = torch.tensor([rollout.outcome for rollout in batch], dtype=torch.float64)
+    successes = torch.tensor([rollout.success for rollout in batch], dtype=torch.float64)
     num_turns = torch.tensor([rollout.num_turns for rollout in batch])
     first_hits = torch.tensor([rollout.first_hit for rollout in batch])
     credit = (outcomes, num_turns, first_hits, size)
-    grpo = group_advantages(*credit, alpha=0.0, turn_level_groups="never", success_threshold=success_threshold)
-    tspo = group_advantages(*credit, latent_in_mixed_groups=False, success_threshold=success_threshold)
-    all_wrong = all_wrong_groups(outcomes, size, success_threshold=success_threshold)
+    grpo = group_advantages(*credit, alpha=0.0, turn_level_groups="never")
+    options = {"success_threshold": success_threshold, "successes": successes}
+    tspo = group_advantages(*credit, latent_in_mixed_groups=False, **options)
+    all_wrong = all_wrong_groups(successes, size, success_threshold=success_threshold)
     return {
         "groups": len(batch) // size,
         "groups_grpo": _sum(groups_with_signal(grpo, size)),

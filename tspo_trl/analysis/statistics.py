@@ -91,9 +91,9 @@ def statistics(files: Mapping[Path, Sequence[Rollout]], success_threshold: float
 
 def _kinds(rollouts: Sequence[Rollout], success_threshold: float) -> dict[str, Tensor]:
     """Return a boolean mask over the rollouts for each kind."""
-    outcomes = torch.tensor([rollout.outcome for rollout in rollouts], dtype=torch.float64)
+    successes = torch.tensor([rollout.success for rollout in rollouts], dtype=torch.float64)
     first_hits = torch.tensor([rollout.first_hit for rollout in rollouts])
-    return trajectory_kinds(outcomes, first_hits, success_threshold)
+    return trajectory_kinds(successes, first_hits, success_threshold)
 
 
 def _kind_shares(kinds: Mapping[str, Tensor]) -> dict[str, float | None]:

@@ -43,7 +43,7 @@ def add_evidence_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="X",
-        help="lowest outcome reward of a correct rollout (default: %(default)s)",
+        help="lowest success reward of a correct rollout (default: %(default)s)",
     )
     parser.add_argument(
         "--match",

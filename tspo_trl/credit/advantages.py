@@ -14,8 +14,8 @@ from typing import Literal
 
 import torch
 
-from .checks import Credit, check_batch, check_choice, check_reward_options
-from .first_occurrence import near_misses
+from .checks import Credit, check_batch, check_choice, check_reward_options, check_successes
+from .first_occurrence import is_right, latent_rewards
 
 TurnLevelGroups = Literal["all_wrong", "always", "never"]
 TurnBaseline = Literal["same_turn", "all_turns"]
@@ -42,6 +42,7 @@ def group_advantages(
     scale_rewards: ScaleRewards | bool = "group",
     success_threshold: float = 1.0,
     additive_credit: bool = False,
+    successes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
     Compute the group-relative advantage of every turn.
@@ -61,8 +62,9 @@ def group_advantages(
             Number of rollouts per group. Divides `N`. The rollouts of a group are next to each other. A group of 1 has
             no baseline: its advantages are 0.
         alpha (`float`, *optional*, defaults to `0.5`):
-            Latent reward of a near miss. If advantages are divided by the group's standard deviation, `alpha` cancels
-            in all-wrong groups of equal outcomes.
+            Latent reward of a near miss, limited so that a near miss stays 0.01 below `success_threshold`
+            ([`turn_rewards`]) and below the correct rollouts of its group. If advantages are divided by the group's
+            standard deviation, `alpha` cancels in all-wrong groups of equal outcomes.
         credit (`str`, *optional*, defaults to `"first_occurrence"`):
             Turns of a near miss that get `alpha`: `"first_occurrence"` (only that turn) or `"prefix"` (all turns up to
             and including it).
@@ -72,8 +74,9 @@ def group_advantages(
             At turn level, the turns of the group that a turn is compared with: `"same_turn"` or `"all_turns"` pooled.
         absent_turns (`str`, *optional*, defaults to `"skip"`):
             With `turn_baseline="same_turn"`, how rollouts that ended before turn k enter its statistics: not at all
-            (`"skip"`) or with reward 0 (`"zero"`). A turn with fewer than two rollouts in its statistics has advantage
-            0. `"skip"` makes the baseline depend on when rollouts stop, a known source of length bias.
+            (`"skip"`) or as turns without latent reward, with their outcome (`"zero"`). A turn with fewer than two
+            rollouts in its statistics has advantage 0. `"skip"` makes the baseline depend on when rollouts stop, a
+            known source of length bias.
         latent_in_mixed_groups (`bool`, *optional*, defaults to `True`):
             If `True`, near misses get `alpha` at trajectory level, too. The default of [`~tspo_trl.TSPOConfig`] is
             `False`.
@@ -82,20 +85,23 @@ def group_advantages(
             over), `"batch"` (of all trajectories at trajectory level, of all turn rewards in turn-level groups at turn
             level), `"none"` or `False` (no division).
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            A rollout with at least this outcome is correct.
+            A rollout with at least this success reward (to within 1e-6) is correct.
         additive_credit (`bool`, *optional*, defaults to `False`):
             If `True`, the advantages of every group are `O + alpha * E`. `O` is GRPO's advantage of the outcome, the
             same in every turn. `E` is the turn-level advantage of the evidence alone: reward 1 in the turns that
             `credit` names, also of correct rollouts, and 0 in others. If a rollout found its evidence, its last turn
             is not compared: it counts as absent, and its `E` is 0. `turn_level_groups`, `latent_in_mixed_groups` and
             `success_threshold` then have no effect.
+        successes (`torch.Tensor` of shape `(N,)`, floating point, *optional*):
+            Success rewards, which decide which rollouts are correct. Defaults to `outcomes`. Pass them if `outcomes`
+            are weighted sums of several rewards. A rollout with NaN is neither correct nor wrong.
 
     Returns:
         `torch.Tensor` of shape `(N, max(num_turns))` and type float32, on the device of `outcomes`:
             Advantage of every turn, 0 after a rollout's last turn.
 
     Raises:
-        `TypeError`: If `outcomes`, `num_turns` or `first_hits` is not a tensor.
+        `TypeError`: If `outcomes`, `num_turns`, `first_hits` or `successes` is not a tensor.
         `ValueError`: If an argument has a wrong shape or type, is out of range or unknown.
     """
     check_reward_options(alpha, credit, success_threshold)
@@ -106,6 +112,11 @@ def group_advantages(
     check_batch(outcomes, num_turns, first_hits, group_size)
 
     outcomes = outcomes.to(torch.float32)
+    if successes is None:
+        successes = outcomes
+    else:
+        check_successes(successes, len(outcomes))
+        successes = successes.to(outcomes).where(~outcomes.isnan(), torch.nan)
     turns = torch.arange(int(num_turns.max()), device=outcomes.device)  # (T,)
     exists = turns < num_turns.unsqueeze(1)  # (N, T)
     if group_size == 1:
@@ -126,21 +137,25 @@ def group_advantages(
         # A rollout that has its evidence has nothing left to find in its last turn.
         is_compared = turns < (num_turns - (first_hits >= 0).long()).unsqueeze(1)
         evidence = has_evidence.to(torch.float32).where(is_compared & is_scorable, torch.nan)
-        evidence_advantages = turn_advantages_of(evidence).where(is_compared, 0.0)
+        no_evidence = torch.zeros_like(outcomes).unsqueeze(1)
+        evidence_advantages = turn_advantages_of(evidence, absent=no_evidence).where(is_compared, 0.0)
         outcome_advantages = _trajectory_advantages(outcomes, group_size, scale).unsqueeze(1)
         return (outcome_advantages + alpha * evidence_advantages).where(exists, 0.0)
 
     # The latent reward: `alpha` for a wrong rollout that retrieved a gold answer.
-    latent = alpha * near_misses(outcomes, first_hits, success_threshold=success_threshold).to(torch.float32)
+    latent = latent_rewards(
+        outcomes, successes, first_hits, group_size, alpha=alpha, success_threshold=success_threshold
+    )
 
     # Trajectory level, as in GRPO: one reward per rollout, compared within its group.
     trajectory_rewards = outcomes + latent if latent_in_mixed_groups else outcomes
     trajectory_advantages = _trajectory_advantages(trajectory_rewards, group_size, scale).unsqueeze(1)
 
     # Turn level: one reward per turn, compared with the same turn in the group.
-    turn_level = _in_turn_level_group(outcomes, group_size, turn_level_groups, success_threshold).unsqueeze(1)
+    turn_level = _in_turn_level_group(successes, group_size, turn_level_groups, success_threshold).unsqueeze(1)
     turn_rewards = outcomes.unsqueeze(1) + latent.unsqueeze(1) * has_evidence
-    turn_advantages = turn_advantages_of(turn_rewards.where(exists & turn_level, torch.nan))
+    turn_rewards = turn_rewards.where(exists & turn_level, torch.nan)
+    turn_advantages = turn_advantages_of(turn_rewards, absent=outcomes.unsqueeze(1))
 
     # Every group takes one of the two.
     return turn_advantages.where(turn_level, trajectory_advantages).where(exists, 0.0)
@@ -154,16 +169,21 @@ def _trajectory_advantages(rewards: torch.Tensor, group_size: int, scale: ScaleR
 def _turn_advantages(
     rewards: torch.Tensor,
     *,
+    absent: torch.Tensor,
     is_scorable: torch.Tensor,
     group_size: int,
     scale: ScaleRewards,
     turn_baseline: TurnBaseline,
     absent_turns: AbsentTurns,
 ) -> torch.Tensor:
-    """Advantages (N, T) of turn rewards (N, T). NaN marks an absent turn. `is_scorable` has shape (N, 1)."""
+    """
+    Advantages (N, T) of turn rewards (N, T). NaN marks an absent turn.
+
+    `is_scorable` and `absent`, the reward that `absent_turns="zero"` counts absent turns with, have shape (N, 1).
+    """
     pooled = turn_baseline == "all_turns"
     count_absent = absent_turns == "zero" and not pooled
-    values = rewards.nan_to_num(nan=0.0).where(is_scorable, torch.nan) if count_absent else rewards
+    values = rewards.where(~rewards.isnan(), absent).where(is_scorable, torch.nan) if count_absent else rewards
     grouped = values.reshape(-1, group_size, rewards.shape[1])
     return _normalize(grouped, (1, 2) if pooled else 1, scale, batch=rewards.flatten()).reshape(rewards.shape)
 
@@ -201,13 +221,13 @@ def _varies(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
 
 
 def _in_turn_level_group(
-    outcomes: torch.Tensor, group_size: int, turn_level_groups: TurnLevelGroups, success_threshold: float
+    successes: torch.Tensor, group_size: int, turn_level_groups: TurnLevelGroups, success_threshold: float
 ) -> torch.Tensor:
     """Mask (N,) of the rollouts that are compared turn by turn."""
     if turn_level_groups == "all_wrong":
-        all_wrong = all_wrong_groups(outcomes, group_size, success_threshold=success_threshold)
+        all_wrong = all_wrong_groups(successes, group_size, success_threshold=success_threshold)
         return all_wrong.repeat_interleave(group_size)
-    return torch.full_like(outcomes, turn_level_groups == "always", dtype=torch.bool)
+    return torch.full_like(successes, turn_level_groups == "always", dtype=torch.bool)
 
 
 def _scale(scale_rewards: ScaleRewards | bool) -> ScaleRewards:
@@ -218,24 +238,24 @@ def _scale(scale_rewards: ScaleRewards | bool) -> ScaleRewards:
     return scale_rewards
 
 
-def all_wrong_groups(outcomes: torch.Tensor, group_size: int, *, success_threshold: float = 1.0) -> torch.Tensor:
+def all_wrong_groups(successes: torch.Tensor, group_size: int, *, success_threshold: float = 1.0) -> torch.Tensor:
     """
     Return which groups are all wrong: at least one rollout can be scored, and none is correct.
 
     Args:
-        outcomes (`torch.Tensor` of shape `(N,)`):
-            Outcome rewards, the rollouts of a group next to each other. NaN (cannot be scored) is neither wrong nor
+        successes (`torch.Tensor` of shape `(N,)`):
+            Success rewards, the rollouts of a group next to each other. NaN (cannot be scored) is neither wrong nor
             correct.
         group_size (`int`):
             Number of rollouts per group. Divides `N`.
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            A rollout with at least this outcome is correct.
+            A rollout with at least this success reward (to within 1e-6) is correct.
 
     Returns:
         `torch.Tensor` of shape `(N / group_size,)` and type bool.
     """
-    grouped = outcomes.reshape(-1, group_size)
-    correct = grouped >= success_threshold
+    grouped = successes.reshape(-1, group_size)
+    correct = is_right(grouped, success_threshold)
     return ~correct.any(dim=1) & ~grouped.isnan().all(dim=1)
 
 

@@ -7,6 +7,9 @@ import torch
 
 Credit = Literal["first_occurrence", "prefix"]
 
+TOLERANCE = 1e-6  # a success reward this far below the threshold reaches it: float32 sums such as 0.99999994
+MARGIN = 0.01  # a near miss with its latent reward stays this far below the success threshold
+
 
 def check_choice(name: str, value: str, choices: object) -> None:
     """Check that an option has one of the values of a `Literal` type."""
@@ -22,6 +25,15 @@ def check_reward_options(alpha: float, credit: str, success_threshold: float) ->
     if math.isnan(success_threshold):
         raise ValueError("success_threshold must be a number, got nan.")
     check_choice("credit", credit, Credit)
+
+
+def check_successes(successes: torch.Tensor, num_rollouts: int) -> None:
+    """Check the success rewards that [`~tspo_trl.credit.group_advantages`] gets."""
+    _check_vector("successes", successes)
+    if len(successes) != num_rollouts:
+        raise ValueError(
+            f"successes must have one entry per rollout, as outcomes, got {len(successes)} and {num_rollouts} entries."
+        )
 
 
 def check_batch(outcomes: torch.Tensor, num_turns: torch.Tensor, first_hits: torch.Tensor, group_size: int) -> None:
@@ -52,9 +64,10 @@ def _check_vector(name: str, tensor: torch.Tensor) -> None:
     if tensor.dim() != 1:
         raise ValueError(f"{name} must have one dimension, got shape {tuple(tensor.shape)}.")
     integer = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-    if name == "outcomes" and not tensor.is_floating_point():
-        raise ValueError(f"outcomes must have a floating point type, got {tensor.dtype}. Pass outcomes.float().")
-    if name != "outcomes" and not integer:
+    if name in ("outcomes", "successes"):
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must have a floating point type, got {tensor.dtype}. Pass {name}.float().")
+    elif not integer:
         raise ValueError(f"{name} must have an integer type, got {tensor.dtype}. Pass {name}.long().")
 
 

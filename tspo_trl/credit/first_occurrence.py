@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ..answers import Match, contains_answer
-from .checks import Credit, check_reward_options
+from .checks import MARGIN, TOLERANCE, Credit, check_reward_options
 from .evidence import own_words
 
 
@@ -56,9 +56,14 @@ def turn_rewards(
     alpha: float = 0.5,
     credit: Credit = "first_occurrence",
     success_threshold: float = 1.0,
+    success: float | None = None,
 ) -> list[float]:
     """
     Return the rewards of a rollout's turns: the outcome, plus the latent reward if the rollout is a near miss.
+
+    The outcome plus the latent reward of a near miss is at most `success_threshold - 0.01`, so that it stays below a
+    correct rollout. If rewards other than the success reward lift the outcome to that value, the success reward plus
+    the latent reward is at most `success_threshold - 0.01` instead.
 
     Args:
         outcome (`float`):
@@ -73,7 +78,9 @@ def turn_rewards(
             Turns that get `alpha`: `"first_occurrence"` (only turn `first_hit`) or `"prefix"` (all turns up to and
             including it).
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            A rollout with at least this outcome is correct and gets no latent reward.
+            A rollout with at least this success reward (to within 1e-6) is correct and gets no latent reward.
+        success (`float`, *optional*):
+            Success reward, by default the outcome. If it is NaN (unknown), there is no latent reward.
 
     Returns:
         `list[float]`:
@@ -90,50 +97,94 @@ def turn_rewards(
             f"first_hit must be None or a turn index from 0 to {num_turns - 1} (num_turns is {num_turns}), "
             f"got {first_hit!r}."
         )
-    if first_hit is None or outcome >= success_threshold:
+    success = outcome if success is None else success
+    if first_hit is None or not success < success_threshold - TOLERANCE:
         return [outcome] * num_turns
+    ceiling = success_threshold - MARGIN
+    latent = max(0.0, min(alpha, ceiling - (outcome if outcome < ceiling else success)))
     first_rewarded = first_hit if credit == "first_occurrence" else 0
-    return [outcome + (alpha if first_rewarded <= turn <= first_hit else 0.0) for turn in range(num_turns)]
+    return [outcome + (latent if first_rewarded <= turn <= first_hit else 0.0) for turn in range(num_turns)]
 
 
-def near_misses(outcomes: torch.Tensor, first_hits: torch.Tensor, *, success_threshold: float = 1.0) -> torch.Tensor:
+def is_right(successes: torch.Tensor, success_threshold: float) -> torch.Tensor:
+    """Return which success rewards reach the threshold, to within 1e-6. NaN (unknown) does not."""
+    return successes >= success_threshold - TOLERANCE
+
+
+def is_wrong(successes: torch.Tensor, success_threshold: float) -> torch.Tensor:
+    """Return which success rewards miss the threshold by more than 1e-6. NaN (unknown) does not."""
+    return successes < success_threshold - TOLERANCE
+
+
+def latent_rewards(
+    outcomes: torch.Tensor,
+    successes: torch.Tensor,
+    first_hits: torch.Tensor,
+    group_size: int,
+    *,
+    alpha: float,
+    success_threshold: float,
+) -> torch.Tensor:
+    """
+    Return the latent reward of each rollout: that of [`turn_rewards`], limited by the group's correct rollouts, too.
+
+    Args:
+        outcomes, successes, first_hits, group_size, alpha, success_threshold:
+            As in [`~tspo_trl.credit.group_advantages`].
+
+    Returns:
+        `torch.Tensor` of shape `(N,)`: 0 for all but near misses, which stay at least 0.01 below each correct rollout
+        of their group.
+    """
+    ceiling = success_threshold - MARGIN
+    room = ceiling - outcomes.where(outcomes < ceiling, successes)
+    # With weights, the outcome of a correct rollout can be below the threshold.
+    right_outcomes = outcomes.where(is_right(successes, success_threshold), torch.inf).reshape(-1, group_size)
+    least_right = right_outcomes.amin(dim=1).repeat_interleave(group_size)
+    room = torch.minimum(room, least_right - MARGIN - outcomes)
+    is_near_miss = near_misses(successes, first_hits, success_threshold=success_threshold)
+    return room.clamp(min=0.0, max=alpha).where(is_near_miss, 0.0)
+
+
+def near_misses(successes: torch.Tensor, first_hits: torch.Tensor, *, success_threshold: float = 1.0) -> torch.Tensor:
     """
     Return which rollouts are near misses: wrong, although their evidence contains a gold answer.
 
     Args:
-        outcomes (`torch.Tensor` of shape `(N,)`):
-            Outcome rewards. A rollout with NaN (cannot be scored) is not a near miss.
+        successes (`torch.Tensor` of shape `(N,)`):
+            Success rewards. A rollout with NaN (cannot be scored) is not a near miss.
         first_hits (`torch.Tensor` of shape `(N,)`):
             Zero-based index of the first turn with a gold answer in its evidence, -1 if there is none.
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            A rollout with at least this outcome is correct.
+            A rollout with at least this success reward (to within 1e-6) is correct.
 
     Returns:
         `torch.Tensor` of shape `(N,)` and type bool.
     """
-    return (outcomes < success_threshold) & (first_hits >= 0)
+    return is_wrong(successes, success_threshold) & (first_hits >= 0)
 
 
 def trajectory_kinds(
-    outcomes: torch.Tensor, first_hits: torch.Tensor, success_threshold: float
+    successes: torch.Tensor, first_hits: torch.Tensor, success_threshold: float
 ) -> dict[str, torch.Tensor]:
     """
     Sort trajectories into the four kinds of TSPO's abstract.
 
     Args:
-        outcomes (`torch.Tensor` of shape `(N,)`):
-            Outcome rewards. A rollout with NaN (cannot be scored) is of no kind.
+        successes (`torch.Tensor` of shape `(N,)`):
+            Success rewards. A rollout with NaN (cannot be scored) is of no kind.
         first_hits (`torch.Tensor` of shape `(N,)`):
             Zero-based index of the first turn with a gold answer in its evidence, -1 if there is none.
         success_threshold (`float`):
-            A rollout with at least this outcome is correct.
+            A rollout with at least this success reward (to within 1e-6) is correct.
 
     Returns:
         `dict[str, torch.Tensor]`:
             Masks of shape `(N,)` under `"complete_failure"`, `"near_miss"`, `"complete_success"` and
             `"success_without_retrieval"`.
     """
-    correct, wrong, hit = outcomes >= success_threshold, outcomes < success_threshold, first_hits >= 0
+    correct, wrong = is_right(successes, success_threshold), is_wrong(successes, success_threshold)
+    hit = first_hits >= 0
     return {
         "complete_failure": wrong & ~hit,
         "near_miss": wrong & hit,
@@ -142,16 +193,16 @@ def trajectory_kinds(
     }
 
 
-def names_of_kinds(outcomes: torch.Tensor, first_hits: torch.Tensor, success_threshold: float) -> list[str | None]:
+def names_of_kinds(successes: torch.Tensor, first_hits: torch.Tensor, success_threshold: float) -> list[str | None]:
     """
     Return the kind of each trajectory.
 
     Args:
-        outcomes, first_hits (`torch.Tensor` of shape `(N,)`), success_threshold (`float`):
+        successes, first_hits (`torch.Tensor` of shape `(N,)`), success_threshold (`float`):
             As in [`trajectory_kinds`].
 
     Returns:
         `list[str | None]`: a key of [`trajectory_kinds`] for each trajectory, `None` if it cannot be scored.
     """
-    kinds = trajectory_kinds(outcomes, first_hits, success_threshold)
-    return [next((kind for kind, mask in kinds.items() if mask[i]), None) for i in range(len(outcomes))]
+    kinds = trajectory_kinds(successes, first_hits, success_threshold)
+    return [next((kind for kind, mask in kinds.items() if mask[i]), None) for i in range(len(successes))]

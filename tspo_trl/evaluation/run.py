@@ -181,4 +181,5 @@ def _record(row: Row, trajectory: Trajectory, match: Match, match_boolean_answer
     hit = first_occurrence(trajectory.evidence, golds, match=match, match_boolean_answers=match_boolean_answers)
     scores = score_rollout(trajectory, golds, hit)
     question = {name: row[name] for name in ("data_source", "id", "question", "golden_answers")}
-    return trajectory_to_dict(trajectory, **question, outcome=scores["exact_match"], first_occurrence=hit, **scores)
+    right = scores["exact_match"]
+    return trajectory_to_dict(trajectory, **question, outcome=right, success=right, first_occurrence=hit, **scores)

@@ -38,9 +38,14 @@ class TSPOConfig(GRPOConfig):
             Turns that get `alpha`: `"first_occurrence"`, only the turn of the first occurrence (TSPO), or `"prefix"`,
             that turn and all turns before it (ours). Choose `"prefix"` to credit the searches that led to the
             evidence, too.
+        success_reward (`str`, *optional*):
+            Name of the reward function that says which rollouts are correct, without its weight (ours). Defaults to
+            `"exact_match_reward"` if it is among `reward_funcs`, and to the only function if there is one. Set it if
+            there are several others. The names are those of TRL's metrics `rewards/<name>/mean`.
         success_threshold (`float`, *optional*, defaults to `1.0`):
-            Outcome reward, the weighted sum of `reward_funcs`, from which a rollout is correct (ours). Set it to
-            the outcome reward of a correct answer.
+            Success reward from which a rollout is correct, with a tolerance of 1e-6 (ours). Set it to the success
+            reward of a correct answer. The outcome reward plus the latent reward of a wrong rollout stays at least
+            0.01 below it.
         match (`str`, *optional*, defaults to `"token"`):
             How the evidence is searched for a gold answer: `"token"` matches normalised text at token boundaries
             (ours), `"substring"` matches normalised text anywhere. Choose `"substring"` for languages that write no
@@ -64,7 +69,8 @@ class TSPOConfig(GRPOConfig):
             reach the later turns.
         absent_turns (`str`, *optional*, defaults to `"skip"`):
             How rollouts that ended earlier enter the statistics of a later turn under `turn_baseline="same_turn"`:
-            `"skip"` leaves them out, `"zero"` counts them with reward 0 (ours). Choose `"zero"` to compare a turn with
+            `"skip"` leaves them out, `"zero"` counts them with their outcome reward, as turns without latent reward
+            (ours). Choose `"zero"` to compare a turn with
             all rollouts of the group. With `"skip"` the baseline depends on when rollouts stop, so that extra turns
             can pay or cost. The metrics `tspo/advantage/early_stopping` and `tspo/advantage/late_stopping` show it.
         latent_in_mixed_groups (`bool`, *optional*, defaults to `False`):
@@ -143,6 +149,13 @@ class TSPOConfig(GRPOConfig):
             "before it). Choose 'prefix' to credit the searches that led to the evidence, too."
         },
     )
+    success_reward: str | None = field(
+        default=None,
+        metadata={
+            "help": "Name of the reward function that says which rollouts are correct, without its weight. Set it if "
+            "there are several reward functions and none of them is `exact_match_reward`."
+        },
+    )
     success_threshold: float = field(
         default=1.0,
         metadata={
@@ -190,7 +203,7 @@ class TSPOConfig(GRPOConfig):
         default="skip",
         metadata={
             "help": "How rollouts that ended earlier enter the statistics of a later turn: 'skip' (not at all) or "
-            "'zero' (with reward 0). Choose 'zero' to compare a turn with all rollouts of the group."
+            "'zero' (with their outcome reward). Choose 'zero' to compare a turn with all rollouts of the group."
         },
     )
     latent_in_mixed_groups: bool = field(

@@ -19,9 +19,10 @@ from ..search.statistics import SearchStatistics
 from ..trajectory import Trajectory
 from .config import TSPOConfig
 from .metrics import credit_metrics, length_metrics, rollout_metrics, search_metrics
-from .records import TrajectoryFiles, trajectory_records
+from .records import TrajectoryFiles, success_rewards, trajectory_records
 from .steps import SteppingTrainer
 from .tables import CONSOLE_COLUMNS, NUM_GROUPS, Record, TurnTables, markdown_table, newest_groups, plain_messages
+from .validation import check_success_reward, named_datasets
 
 
 class LoggingTrainer(SteppingTrainer):
@@ -33,15 +34,26 @@ class LoggingTrainer(SteppingTrainer):
 
     args: TSPOConfig
     model: Any
+    _rewards_per_func: Tensor | None = None  # of the current batch, all processes
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         settings: Any = self.args
+        if kwargs.get("environment_factory"):
+            datasets = [dataset for _, dataset in named_datasets(self.train_dataset, self.eval_dataset)]
+            check_success_reward(settings, self.reward_func_names, datasets)
         self._trajectories: list[Trajectory] = []  # of the current batch, this process's part
         self._trajectory_files = TrajectoryFiles(str(settings.output_dir))
         # A plain `GRPOConfig` has no `success_threshold`, and nothing is credited.
         self._turn_tables = TurnTables(settings.generation_batch_size, getattr(settings, "success_threshold", 1.0))
         self._modes_to_log: set[str] = set()  # modes with turns that are not logged yet
+
+    @property
+    def _successes(self) -> Tensor | None:
+        """Success rewards of the batch of all processes, `None` if no reward function is the success reward."""
+        if self._rewards_per_func is None:
+            return None
+        return success_rewards(self._rewards_per_func, self.reward_func_names, self.args.success_reward)
 
     @property
     def _mode(self) -> str:
@@ -98,13 +110,14 @@ class LoggingTrainer(SteppingTrainer):
     ) -> None:
         """Log the credit of a batch. `inputs` are rows of this process, the tensors cover all processes."""
         local = self._local_rows(len(inputs))
+        successes = outcomes if self._successes is None else self._successes
         if "golden_answers" in inputs[0]:
-            credit = (outcomes, num_turns, first_hits, advantages, group_size, self.args.success_threshold)
+            credit = (outcomes, num_turns, first_hits, advantages, group_size, self.args.success_threshold, successes)
             self._append_metrics(self._mode, credit_metrics(*credit))
         if self.args.log_trajectories or self.log_completions:
             groups = [row // group_size for row in range(local.start, local.stop)]
-            hits, rewards, credits = (values[local].tolist() for values in (first_hits, outcomes, advantages))
-            records = trajectory_records(self._trajectories, inputs, groups, hits, rewards, credits, self.args)
+            values = [value[local].tolist() for value in (first_hits, outcomes, successes, advantages)]
+            records = trajectory_records(self._trajectories, inputs, groups, *values, self.args)
             self._keep_records(gather_object(records))
 
     # Tables and files

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..credit import group_advantages, groups_with_signal, trajectory_kinds
+from ..credit import all_wrong_groups, group_advantages, groups_with_signal, trajectory_kinds
 from ..search.statistics import SearchStatistics
 from ..trajectory import Trajectory
 
@@ -26,6 +26,7 @@ def credit_metrics(
     advantages: Tensor,
     group_size: int,
     success_threshold: float,
+    successes: Tensor | None = None,
 ) -> dict[str, float]:
     """
     Measure what the policy can learn from a batch, with TSPO and with GRPO.
@@ -42,22 +43,24 @@ def credit_metrics(
         group_size (`int`):
             Rollouts per group.
         success_threshold (`float`):
-            Outcome from which a rollout is correct.
+            Success reward from which a rollout is correct.
+        successes (`torch.Tensor` of shape `(N,)`, *optional*):
+            Success rewards, NaN if unknown. Defaults to `outcomes`.
 
     Returns:
         `dict[str, float]`: metrics under `tspo/`. Shares are between 0 and 1. `first_occurrence_turn` is a mean over
         the rollouts with an occurrence, NaN if there is none.
     """
-    kinds = trajectory_kinds(outcomes, first_hits, success_threshold)
+    successes = outcomes if successes is None else successes
+    kinds = trajectory_kinds(successes, first_hits, success_threshold)
     scorable = ~outcomes.isnan()
-    grouped_correct = (outcomes >= success_threshold).view(-1, group_size).any(dim=1)
-    grouped_scorable = scorable.view(-1, group_size).any(dim=1)
+    all_wrong = all_wrong_groups(successes, group_size, success_threshold=success_threshold)
     grpo = group_advantages(outcomes, num_turns, first_hits, group_size, alpha=0.0, turn_level_groups="never")
     mean_advantage = advantages.sum(dim=1) / num_turns
     turns_of_group = num_turns.view(-1, group_size).float().mean(dim=1).repeat_interleave(group_size)
     return {
-        **{f"tspo/{kind}": _mean(mask[scorable]) for kind, mask in kinds.items()},
-        "tspo/all_wrong_groups": _mean(grouped_scorable & ~grouped_correct),
+        **{f"tspo/{kind}": _mean(mask[~successes.isnan()]) for kind, mask in kinds.items()},
+        "tspo/all_wrong_groups": _mean(all_wrong),
         "tspo/groups_without_signal": _mean(~groups_with_signal(advantages, group_size)),
         "tspo/groups_without_signal_grpo": _mean(~groups_with_signal(grpo, group_size)),
         "tspo/first_occurrence_turn": _mean(first_hits[first_hits >= 0]),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..answers import contains_answer
 from ..credit import first_occurrence, turn_rewards
+from ..rewards import exact_match_reward
 from ..trajectory import Trajectory, trajectory_to_dict, write_json_lines
 from .config import TSPOConfig
 
@@ -69,6 +70,34 @@ def weighted_outcomes(rewards_per_func: Tensor, weights: Tensor) -> Tensor:
     return outcomes.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
 
 
+def success_rewards(rewards_per_func: Tensor, names: Sequence[str], success_reward: str | None) -> Tensor | None:
+    """
+    Return the rewards of the success reward, without its weight.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(N, functions)`):
+            Reward of each function for each rollout, NaN if there is none.
+        names (sequence of `str`):
+            Name of each function.
+        success_reward (`str`, *optional*):
+            Name of the success reward, `None` for the default ([`TSPOConfig`]).
+
+    Returns:
+        `torch.Tensor` of shape `(N,)`, or `None` if no function is the success reward.
+    """
+    name = success_reward_name(names, success_reward)
+    return None if name is None else rewards_per_func[:, list(names).index(name)]
+
+
+def success_reward_name(names: Sequence[str], success_reward: str | None) -> str | None:
+    """Return the name of the success reward, `None` if there are several functions and none is the default."""
+    if success_reward is not None:
+        return success_reward
+    if exact_match_reward.__name__ in names:
+        return exact_match_reward.__name__
+    return names[0] if len(names) == 1 else None
+
+
 def token_advantages(trajectories: Sequence[Trajectory], advantages: Tensor, length: int) -> Tensor:
     """
     Give each turn's advantage to the tokens that the model generated in that turn.
@@ -98,6 +127,7 @@ def trajectory_records(
     groups: Sequence[int],
     first_hits: Sequence[int],
     outcomes: Sequence[float],
+    successes: Sequence[float],
     advantages: Sequence[Sequence[float]],
     args: TSPOConfig,
 ) -> list[dict[str, Any]]:
@@ -115,6 +145,8 @@ def trajectory_records(
             Turn of the first occurrence, from 0. -1 if there is none (written as `null`).
         outcomes (sequence of `float`):
             Outcome rewards, NaN if unscorable (written as `null`).
+        successes (sequence of `float`):
+            Success rewards, NaN if unknown (written as `null`).
         advantages (sequence of sequences of `float`):
             Advantage of each turn. Values after the last turn are dropped.
         args ([`TSPOConfig`]):
@@ -123,23 +155,29 @@ def trajectory_records(
     Returns:
         `list[dict]`: JSON values only.
     """
-    rows = zip(trajectories, examples, groups, first_hits, outcomes, advantages, strict=True)
+    rows = zip(trajectories, examples, groups, first_hits, outcomes, successes, advantages, strict=True)
     return [
         trajectory_to_dict(
-            _with_credit(trajectory, first_hit, outcome, turn_advantages, args),
+            _with_credit(trajectory, first_hit, outcome, success, turn_advantages, args),
             group=group,
             **{name: example[name] for name in ("data_source", "id") if name in example},
             question=example.get("question"),
             golden_answers=example.get("golden_answers"),
             outcome=None if math.isnan(outcome) else outcome,
+            success=None if math.isnan(success) else success,
             first_occurrence=None if first_hit < 0 else first_hit,
         )
-        for trajectory, example, group, first_hit, outcome, turn_advantages in rows
+        for trajectory, example, group, first_hit, outcome, success, turn_advantages in rows
     ]
 
 
 def _with_credit(
-    trajectory: Trajectory, first_hit: int, outcome: float, advantages: Sequence[float], args: TSPOConfig
+    trajectory: Trajectory,
+    first_hit: int,
+    outcome: float,
+    success: float,
+    advantages: Sequence[float],
+    args: TSPOConfig,
 ) -> Trajectory:
     """Set reward and advantage of each turn."""
     rewards = turn_rewards(
@@ -149,6 +187,7 @@ def _with_credit(
         alpha=args.alpha,
         credit=args.credit,
         success_threshold=args.success_threshold,
+        success=success,
     )
     turns = [
         replace(turn, reward=None if math.isnan(reward) else reward, advantage=advantage)

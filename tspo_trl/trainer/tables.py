@@ -35,7 +35,7 @@ class TurnTables:
         num_rollouts (`int`):
             Number of rollouts in TRL's table, the newest ones.
         success_threshold (`float`):
-            Outcome from which a rollout is correct.
+            Success reward from which a rollout is correct.
     """
 
     def __init__(self, num_rollouts: int, success_threshold: float):
@@ -87,9 +87,10 @@ class TurnTables:
     def _kind(self, record: Record) -> str | None:
         if record["golden_answers"] is None:
             return None
-        outcome = math.nan if record["outcome"] is None else record["outcome"]
+        success = record.get("success", record["outcome"])
+        success = math.nan if success is None else success
         first_hit = -1 if record["first_occurrence"] is None else record["first_occurrence"]
-        return names_of_kinds(torch.tensor([outcome]), torch.tensor([first_hit]), self._success_threshold)[0]
+        return names_of_kinds(torch.tensor([success]), torch.tensor([first_hit]), self._success_threshold)[0]
 
     def turns(self, mode: str, step: int) -> pd.DataFrame:
         """

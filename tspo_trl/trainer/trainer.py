@@ -90,7 +90,6 @@ class TSPOTrainer(EvaluatingTrainer):
             `protocol` is not a protocol.
     """
 
-    _rewards_per_func: Tensor  # of the current batch, all processes
     _is_credited = False  # whether the current batch needs trajectories
 
     _tag_names = ["trl", "tspo"]  # noqa: RUF012
@@ -126,10 +125,9 @@ class TSPOTrainer(EvaluatingTrainer):
             model_name = model if isinstance(model, str) else model.config._name_or_path
             args = TSPOConfig(f"{model_name.split('/')[-1]}-TSPO")
         has_golden_answers = "golden_answers" in dataset_columns(train_dataset)
-        wants_default_reward = reward_funcs is None and not kwargs.get("environment_factory")
         of_trl = {name: kwargs.get(name) for name in ("tools", "rollout_func", "environment_factory")}
-        check_arguments(args, retriever, protocol, train_dataset, eval_dataset, wants_default_reward, of_trl)
-        if wants_default_reward and has_golden_answers:
+        check_arguments(args, retriever, protocol, train_dataset, eval_dataset, reward_funcs, of_trl)
+        if reward_funcs is None and has_golden_answers and not of_trl["environment_factory"]:
             reward_funcs = exact_match_reward
 
         super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
@@ -246,4 +244,5 @@ class TSPOTrainer(EvaluatingTrainer):
 
     def _turn_advantages(self, outcomes: Tensor, num_turns: Tensor, first_hits: Tensor, group_size: int) -> Tensor:
         """Advantage of every turn of all processes' rollouts. Override this method to assign credit differently."""
-        return group_advantages(outcomes, num_turns, first_hits, group_size, **self.args.credit_options)
+        options = self.args.credit_options
+        return group_advantages(outcomes, num_turns, first_hits, group_size, **options, successes=self._successes)

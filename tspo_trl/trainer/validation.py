@@ -1,6 +1,7 @@
 """Checks of the arguments of [`TSPOTrainer`], before a model loads."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from accelerate.logging import get_logger
@@ -8,8 +9,10 @@ from datasets import Dataset, IterableDataset
 from trl import GRPOConfig
 
 from ..protocols.base import SearchProtocol
+from ..rewards import exact_match_reward
 from ..search.base import Retriever
 from .config import TSPOConfig
+from .records import success_reward_name
 
 logger = get_logger(__name__)
 
@@ -47,7 +50,7 @@ def check_arguments(
     protocol: SearchProtocol | None,
     train_dataset: Any,
     eval_dataset: Any,
-    wants_default_reward: bool,
+    reward_funcs: Any,
     generation: dict[str, Any],
 ) -> None:
     """
@@ -64,8 +67,8 @@ def check_arguments(
             Training data.
         eval_dataset (*optional*):
             Evaluation data, or a `dict` of several datasets.
-        wants_default_reward (`bool`):
-            Whether the outcome reward is the default, exact match.
+        reward_funcs (`RewardFunc` or `list[RewardFunc]`, *optional*):
+            Outcome rewards. `None` for exact match, or for the rewards of environments.
         generation (`dict`):
             Arguments of TRL's own generation: `tools`, `rollout_func` and `environment_factory`.
 
@@ -82,6 +85,12 @@ def check_arguments(
                 "Make it a `TSPOConfig`, which takes all arguments of `GRPOConfig`."
             )
         return
+    wants_default_reward = reward_funcs is None and not generation["environment_factory"]
+    if wants_default_reward and has_golden_answers:
+        reward_funcs = exact_match_reward
+    if not generation["environment_factory"]:  # only TRL knows the names of their rewards, see `LoggingTrainer`
+        datasets = (dataset for _, dataset in named_datasets(train_dataset, eval_dataset))
+        check_success_reward(args, reward_names(reward_funcs), datasets)
     check_generation(args, retriever, has_golden_answers, generation)
     _check_optimizer(args)
     _check_protocol(args, retriever, protocol)
@@ -94,6 +103,55 @@ def check_arguments(
         )
     if args.tspo_enabled and not has_golden_answers:
         logger.warning("`train_dataset` has no `golden_answers`, so TSPO is off and the advantages are GRPO's.")
+
+
+def check_success_reward(args: GRPOConfig, names: Sequence[str], datasets: Iterable[Any]) -> None:
+    """
+    Check that one reward function says which rollouts are correct.
+
+    Args:
+        args ([`TSPOConfig`] or [`~trl.GRPOConfig`]):
+            The configuration.
+        names (sequence of `str`):
+            Names of the reward functions, as TRL names them.
+        datasets (iterable of datasets):
+            Training and evaluation data. Without `golden_answers` nothing is credited.
+
+    Raises:
+        ValueError: `success_reward` is not the name of exactly one reward function, or it is needed and not set.
+    """
+    if not isinstance(args, TSPOConfig):
+        return
+    listed, name = ", ".join(names), success_reward_name(names, args.success_reward)
+    if name is not None and name not in names:
+        raise ValueError(
+            f"`success_reward` is {name!r}, but the reward functions are: {listed}. Set it to one of these names."
+        )
+    if name is not None and names.count(name) > 1:
+        raise ValueError(
+            f"`success_reward` is {name!r}, but several of the reward functions ({listed}) have this name. Give them "
+            "different names (`__name__`)."
+        )
+    if name is None and len(names) > 1 and any("golden_answers" in dataset_columns(one) for one in datasets):
+        raise ValueError(
+            f"`success_reward` is None, but there are several reward functions: {listed}. Set it to the name of the "
+            f"one that says which rollouts are correct, such as `success_reward={names[0]!r}`."
+        )
+
+
+def reward_names(reward_funcs: Any) -> list[str]:
+    """Return TRL's names of reward functions: the name of the function, of its class or of its model."""
+    functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+    return [_reward_name(function) for function in functions if function is not None]
+
+
+def _reward_name(function: Any) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    path = function if isinstance(function, str) else getattr(getattr(function, "config", None), "_name_or_path", None)
+    if path is not None:
+        return str(path).split("/")[-1]
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def check_golden_answers(values: Iterable[Any], name: str) -> None:

@@ -147,13 +147,14 @@ def _credited(records: Sequence[Record], number: int, series: str, options: View
         one.first_hit if record.first_occurrence is None else record.first_occurrence
         for record, one in zip(records, summaries, strict=True)
     ]
-    kinds = names_of_kinds(outcomes, torch.tensor(hits), options.success_threshold)
+    successes = torch.tensor([one.success for one in summaries], dtype=torch.float64)
+    kinds = names_of_kinds(successes, torch.tensor(hits), options.success_threshold)
     turns = [record.trajectory.turns for record in records]
     has_recorded_credit = any(turn.advantage is not None for one in turns for turn in one)
     if has_recorded_credit:
         credit = [([turn.reward for turn in one], [turn.advantage for turn in one]) for one in turns]
     else:
-        credit = _credit(outcomes, hits, [len(one) for one in turns], options.success_threshold)
+        credit = _credit(outcomes, successes, hits, [len(one) for one in turns], options.success_threshold)
     rollouts = [
         CreditedRollout(record, summary, hit, kind, tuple(rewards), tuple(advantages))
         for record, summary, hit, kind, (rewards, advantages) in zip(
@@ -164,7 +165,11 @@ def _credited(records: Sequence[Record], number: int, series: str, options: View
 
 
 def _credit(
-    outcomes: torch.Tensor, hits: Sequence[int], num_turns: Sequence[int], success_threshold: float
+    outcomes: torch.Tensor,
+    successes: torch.Tensor,
+    hits: Sequence[int],
+    num_turns: Sequence[int],
+    success_threshold: float,
 ) -> list[tuple[list[float | None], list[float | None]]]:
     """Compute the rewards and advantages of each rollout's turns with TSPO's defaults."""
     advantages = group_advantages(
@@ -174,14 +179,20 @@ def _credit(
         len(hits),
         latent_in_mixed_groups=False,
         success_threshold=success_threshold,
+        successes=successes,
     ).tolist()
+    rows = zip(outcomes.tolist(), successes.tolist(), num_turns, hits, advantages, strict=True)
     return [
-        (_rewards(outcome, turns, hit, success_threshold), advantage[:turns] if len(hits) > 1 else [None] * turns)
-        for outcome, turns, hit, advantage in zip(outcomes.tolist(), num_turns, hits, advantages, strict=True)
+        (
+            _rewards(outcome, success, turns, hit, success_threshold),
+            advantage[:turns] if len(hits) > 1 else [None] * turns,
+        )
+        for outcome, success, turns, hit, advantage in rows
     ]
 
 
-def _rewards(outcome: float, num_turns: int, hit: int, success_threshold: float) -> list[float | None]:
+def _rewards(outcome: float, success: float, num_turns: int, hit: int, success_threshold: float) -> list[float | None]:
     if math.isnan(outcome):
         return [None] * num_turns
-    return list(turn_rewards(outcome, num_turns, None if hit < 0 else hit, success_threshold=success_threshold))
+    options = {"success_threshold": success_threshold, "success": success}
+    return list(turn_rewards(outcome, num_turns, None if hit < 0 else hit, **options))
