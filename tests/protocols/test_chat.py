@@ -156,6 +156,14 @@ def test_json_that_python_refuses_to_read_is_one_bad_call(protocol, inside):
     assert protocol.parse(f"<tool_call>\n{inside}\n</tool_call>") == ParsedAction(None, None, (UNREADABLE,))
 
 
+def test_calls_after_the_first_32_of_a_turn_are_not_searched(protocol):
+    action = protocol.parse("\n".join(call(str(number)) for number in range(40)))
+    assert action.queries == tuple(map(str, range(32)))
+    assert [made.error for made in action.calls[32:]] == [
+        "Error: a message may have 32 tool calls. This one was not made."
+    ] * 8
+
+
 def test_reasoning_that_the_prompt_began_is_no_answer():
     protocol = ChatToolProtocol(tokenizer_of("qwen3_5_think"))
     assert protocol.parse("<answer> Rome </answer>\n</think>\n\n<answer> Paris </answer>").content == "Paris"

@@ -178,6 +178,9 @@ class Handler(BaseHTTPRequestHandler):
     def refuse_long(self, queries, topk):
         self.send(413) if any(len(query) > 5000 for query in queries) else self.send(200, answer(queries, topk))
 
+    def refuse_large(self, queries, topk):
+        self.send(413) if sum(map(len, queries)) > 50_000 else self.send(200, answer(queries, topk))
+
     def hang_alone(self, queries, topk):
         """Fails a request of several queries, and hangs on single queries."""
         self.send(500) if len(queries) > 1 else self.hang(queries, topk)

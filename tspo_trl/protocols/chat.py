@@ -28,8 +28,10 @@ _HINT = (
 )
 _UNREADABLE = "Error: this tool call could not be read. It must be complete, and its arguments well-formed JSON."
 _UNKNOWN_TOOL = "Error: unknown tool {name!r}. The only tool is `{tool}`."
+_TOO_MANY_CALLS = "Error: a message may have {most} tool calls. This one was not made."
 _WRONG_ARGUMENTS = "Error: `{tool}` takes exactly one argument, `query`, a string that is not empty."
 
+_MAX_CALLS = 32  # calls of a turn that are searched
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -40,8 +42,9 @@ class ChatToolProtocol:
 
     The model calls the tool in the format of its template, once or several times per turn. It reads one tool message
     per call, token for token as in TRL's own tool loop. A call that is malformed, names another tool or has other
-    arguments gets an error message, which is no evidence. The other calls of the turn are searched. A message without
-    a call is the answer, as in TRL. If it contains `<answer> ... </answer>`, only the text inside is the answer.
+    arguments gets an error message, which is no evidence, and so do all calls after the first 32 of a turn. The other
+    calls of the turn are searched. A message without a call is the answer, as in TRL. If it contains
+    `<answer> ... </answer>`, only the text inside is the answer.
 
     The protocol works with templates that TRL can parse and that end a turn with the tokenizer's end-of-sequence
     token: Qwen2.5, Qwen3, Qwen3.5 and later, Llama 3.1 and 3.2, LFM2, Nemotron 3. It refuses those of GLM-4, gpt-oss
@@ -130,7 +133,10 @@ class ChatToolProtocol:
         return self._action(self._format.read(text), is_complete)
 
     def _action(self, message: dict[str, Any], is_complete: bool) -> ParsedAction:
-        calls = [self._read_call(call) for call in message.get("tool_calls", [])]
+        calls = [
+            self._read_call(call) if number < _MAX_CALLS else Call(None, _TOO_MANY_CALLS.format(most=_MAX_CALLS))
+            for number, call in enumerate(message.get("tool_calls", []))
+        ]
         # Text that begins like a call, but that the parser does not read as one.
         calls += [Call(None, _UNREADABLE)] * message["content"].count(self._format.call_marker)
         if calls:

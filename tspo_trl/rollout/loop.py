@@ -5,7 +5,6 @@ mask grows with the ids. The loop knows no model: a [`TurnGenerator`] generates 
 interprets them, and a retriever returns passages.
 """
 
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -18,9 +17,8 @@ from ..search.base import Passage, Retriever, counters_of
 from ..search.statistics import SearchStatistics
 from ..trajectory import Turn
 from .feedback import decode, encode, encode_feedbacks, frame_length
+from .queries import ask
 from .state import Rollout, RolloutLimits
-
-logger = logging.getLogger(__name__)
 
 
 class TurnGenerator(Protocol):
@@ -62,7 +60,8 @@ class RolloutLoop:
             Encodes feedback and decodes turns.
         retriever ([`~tspo_trl.search.Retriever`]):
             Search engine that answers the queries. If it raises or returns `None` for a query, the failure is logged
-            and counted, and the rollouts with that query end with `"search_failed"`.
+            and counted, and the rollouts with that query end with `"search_failed"`. Queries are sent as
+            [`~tspo_trl.rollout.queries.ask`] describes, so that no query makes its search fail.
         protocol ([`~tspo_trl.protocols.base.SearchProtocol`]):
             Reads actions and writes feedback.
         limits ([`RolloutLimits`]):
@@ -191,7 +190,7 @@ class RolloutLoop:
         queries = list(dict.fromkeys(query for query in asked if query not in found))
         if queries:
             start = time.perf_counter()
-            found.update(self._ask_retriever(queries))
+            found.update(ask(self.retriever, queries, self.limits.top_k))
             statistics.calls += 1
             statistics.seconds += time.perf_counter() - start
         failed = {query for query in queries if query not in found}
@@ -201,15 +200,6 @@ class RolloutLoop:
         statistics.failed += sum(query in failed for query in asked)
         statistics.empty += sum(query in found and not found[query] for query in asked)
         return failed
-
-    def _ask_retriever(self, queries: list[str]) -> dict[str, list[Passage]]:
-        """Return the passages of each query that did not fail. A failing retriever must not end the run."""
-        try:
-            results = self.retriever.search(queries, self.limits.top_k)
-            return _found_passages(queries, results, self.limits.top_k)
-        except Exception:
-            logger.warning("A search of %d queries failed; their rollouts are left out.", len(queries), exc_info=True)
-            return {}
 
     def _give_feedback(
         self, rollouts: list[Rollout], found: dict[str, list[Passage]], failed: set[str], is_before_last_turn: bool
@@ -275,18 +265,3 @@ def least_feedback_length(protocol: SearchProtocol, tokenizer: PreTrainedTokeniz
     """
     parts = protocol.feedback(ParsedAction("search", "", (Call(""),)), {"": []})
     return len(encode(tokenizer, protocol.turn_ending)) + frame_length(parts, tokenizer) + 1
-
-
-def _found_passages(
-    queries: list[str], results: Sequence[Sequence[Passage] | None], top_k: int
-) -> dict[str, list[Passage]]:
-    """Return the passages of each query that did not fail, and check them, because users write retrievers."""
-    if len(results) != len(queries):
-        raise ValueError(f"The retriever returned {len(results)} results for {len(queries)} queries.")
-    found = {
-        query: list(passages)[:top_k] for query, passages in zip(queries, results, strict=True) if passages is not None
-    }
-    for passage in (passage for passages in found.values() for passage in passages):
-        if not isinstance(passage, Passage):
-            raise TypeError(f"The retriever returned {passage!r} where a `Passage` is needed.")
-    return found

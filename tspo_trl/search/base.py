@@ -95,6 +95,23 @@ def check_positive(**values: int | None) -> None:
             raise ValueError(f"{name} is {value}. It must be at least 1.")
 
 
+MAX_QUERY_LENGTH = 16384
+
+
+def searchable(query: str) -> str:
+    """
+    Return a query that every search engine accepts.
+
+    Args:
+        query (`str`):
+            Any text.
+
+    Returns:
+        `str`: its first 16,384 characters, which is the default limit of `tspo-trl serve`, as valid Unicode.
+    """
+    return well_formed(query[:MAX_QUERY_LENGTH])
+
+
 def well_formed(text: str) -> str:
     """
     Replace lone surrogates, which a model may generate but UTF-8, Java and tokenizers reject.

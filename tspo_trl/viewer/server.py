@@ -111,9 +111,8 @@ class _BoundedServer(ThreadingHTTPServer):
 
     def __init__(self, *args: Any):
         self._open: set[socket.socket] = set()
-        self._waiting: dict[
-            socket.socket, float
-        ] = {}  # connections without a whole request, oldest first, and since when
+        # Connections without a whole request, oldest first, and since when.
+        self._waiting: dict[socket.socket, float] = {}
         self._connections_lock = Lock()
         super().__init__(*args)
 

@@ -226,12 +226,24 @@ def test_query_of_ten_thousand_characters_is_searched(start, connect, play):
     assert max(len(text) for request in server.seen["requests"] for text in request["queries"]) == 10_000
 
 
-def test_query_that_the_server_finds_too_long_costs_its_rollout_alone(start, connect, play):
-    played = play(connect(start(mode="refuse_long").url), {(7, 0): "x" * 10_000})
+@pytest.mark.parametrize(("length", "requests", "refused"), [(10_000, 13, 3), (16_000, 14, 4)])
+def test_query_that_the_server_finds_too_long_is_cut_and_costs_no_rollout(
+    start, connect, play, length, requests, refused
+):
+    played = play(connect(start(mode="refuse_long").url), {(7, 0): "x" * length})
     played.check_places()
-    assert (played.counts, played.failed) == ((39, 1, 0), [7])
-    # Four requests, five queries one by one, and four in the second turn; the one request and the one query failed.
-    assert played.statistics.counters == {"requests": 13, "retries": 0, "failed_requests": 2, "replicas_set_aside": 0}
+    assert (played.counts, played.failed) == ((40, 0, 0), [])
+    # Eight requests, and the halves of the refused one: 2 and 3, or 2 with 1 and 1; then the query, shorter each time.
+    counters = {"requests": requests, "retries": 0, "failed_requests": refused, "replicas_set_aside": 0}
+    assert played.statistics.counters == counters
+
+
+def test_refused_batch_of_long_queries_is_sent_in_parts(start, connect):
+    """The batch is too large for the server, but no query is."""
+    server = start(mode="refuse_large")
+    queries = [f"{number} " + "x" * 16_000 for number in range(20)]
+    found = connect(server.url, batch_size=20).search(queries, 1)
+    assert [passages[0].id for passages in found] == [f"id of {query[:40]}" for query in queries]
 
 
 def test_query_that_breaks_the_server_costs_its_rollout_alone(start, connect, play):

@@ -174,6 +174,23 @@ def test_a_score_that_is_no_number_is_an_error_with_a_remedy(model_path):
         reranker.rerank(QUERIES[:1], [PASSAGES], 4)
 
 
+def test_a_query_whose_scores_are_no_numbers_fails_alone(model_path, monkeypatch, caplog):
+    reranker = CrossEncoderReranker(model_path, device="cpu")
+    expected = reranker.rerank(QUERIES[:1], [PASSAGES], 4)
+    predict = reranker._encoder.predict
+
+    def overflow(pairs, **options):
+        scores = predict(pairs, **options)
+        scores[[query == "poison" for query, _ in pairs]] = float("nan")
+        return scores
+
+    monkeypatch.setattr(reranker._encoder, "predict", overflow)
+    results = reranker.rerank(["poison", QUERIES[0]], [PASSAGES[:1], PASSAGES], 4)
+    assert results[0] is None
+    assert [passage.id for passage in results[1]] == [passage.id for passage in expected[0]]
+    assert "no finite score for 1 of 5 pairs" in caplog.text
+
+
 def test_threads_can_share_a_reranker(reranker):
     expected = reranker.rerank(QUERIES, [PASSAGES, PASSAGES], 4)
     with ThreadPoolExecutor(4) as threads:

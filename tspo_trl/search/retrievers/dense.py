@@ -103,24 +103,25 @@ class DenseRetriever:
 
         Returns:
             `list[list[Passage] | None]`: for each query in order its passages, best first. Their scores are inner
-            products. `None` if the vector of the query is not finite (possible in float16) or texts could not be read;
-            the reason is logged.
+            products. `None` if encoding or FAISS failed, the vector is not finite (possible in float16), or the
+            texts could not be read. The reason is logged.
 
         Raises:
             `TypeError`: if `queries` is a single string or contains anything other than strings.
             `ValueError`: if `k` is less than 1.
-            [`SearchError`]: if encoding or FAISS failed, or every query failed.
+            [`SearchError`]: if every query failed.
         """
         check_search(queries, k)
         if not queries:
             return []
         if replacement := self._fork_guard.replacement(self):
             return replacement.search(queries, k)
+        queries, k = list(queries), min(k, self._size)
         try:
-            hits = self._hits(self.encoder.encode_queries(queries), min(k, self._size))
+            results = self._search_batch(queries, k)
         except RuntimeError as error:
-            raise SearchError(f"{len(queries)} searches in {self.index} failed: {error}") from error
-        results = [self._passages(query, hits.get(str(position))) for position, query in enumerate(queries)]
+            logger.warning("A batch of %d searches failed, trying one by one: %s", len(queries), error)
+            results = self._search_singly(queries, k)
         if all(result is None for result in results):
             raise SearchError(f"All {len(queries)} searches in {self.index} failed. The log says why.")
         return results
@@ -147,6 +148,24 @@ class DenseRetriever:
         names = ("threads", "ef_search", "nprobe", "faiss_device")
         options = {name: getattr(self, name) for name in names}
         return partial(DenseRetriever, **options), (str(self.index), self.encoder, str(self.passages))
+
+    def _search_batch(self, queries: list[str], k: int) -> list[list[Passage] | None]:
+        hits = self._hits(self.encoder.encode_queries(queries), k)
+        return [self._passages(query, hits.get(str(position))) for position, query in enumerate(queries)]
+
+    def _search_singly(self, queries: list[str], k: int) -> list[list[Passage] | None]:
+        results: list[list[Passage] | None] = []
+        failures: list[RuntimeError] = []
+        for query in queries:
+            try:
+                results += self._search_batch([query], k)
+            except RuntimeError as error:
+                logger.warning("The search for %.200r failed: %s", query, error)
+                results.append(None)
+                failures.append(error)
+        if len(failures) == len(queries):
+            raise SearchError(f"{len(queries)} searches in {self.index} failed: {failures[-1]}") from failures[-1]
+        return results
 
     def _hits(self, vectors: "np.ndarray", k: int) -> dict[str, list[Any]]:
         """Return Pyserini's hits by the number of the vector. Vectors that are not finite are left out."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from ..base import Passage, SearchError, check_search
+from ..base import Passage, SearchError, check_search, searchable
 from ..identity import RetrieverIdentity
 from ..serving.wire import check_token, encode_request, parse_answer, parse_failed, parse_identity
 from .http_client import AnswerError, ClosedError, HTTPClient, RequestError, StatusError, UnreachableError
@@ -30,7 +30,9 @@ Outcome = list[Passage] | RequestError  # of a query: its passages, or the reaso
 _LONGEST_WAIT = 30.0  # seconds between two attempts
 _HEALTH_TIMEOUT = 5.0  # seconds
 _RETRIED_STATUS = {408, 429}  # and all from 500
-_NOT_OF_A_QUERY = {401, 403, 404, 405}  # never caused by a query
+_NOT_OF_A_QUERY = {401, 403, 404, 405, 415}  # never caused by a query
+_REFUSED_QUERY = {400, 413, 414, 422}  # of a single query: it may be too long for the server
+_SHORTEST_CUT = 16  # characters
 
 
 class RemoteRetriever:
@@ -43,12 +45,17 @@ class RemoteRetriever:
     A request is repeated after connection errors, timeouts, unreadable answers and the statuses 408, 429 and 500 or
     higher. It goes at once to a replica that it has not tried. If it has tried all, it waits first, and each wait is
     twice as long as the previous one. If the servers keep answering with an error status, one query may be the cause.
-    Then each query is asked alone, once, and again at another replica if that fails. The statuses 401, 403, 404, 405
-    and redirects are never caused by a query. If the JSON of the error lists the positions of only some queries in
-    `"failed"`, the queries are asked alone without repeating the request. A query that still has no answer is `None`.
+    Then each query is asked alone, once, and again at another replica if that fails. The statuses 401, 403, 404, 405,
+    415 and redirects are never caused by a query. If the JSON of the error lists the positions of only some queries in
+    `"failed"`, the queries are asked alone without repeating the request. After the status 413 each half of the
+    queries is asked. A query that still has no answer is `None`.
+
+    Long queries do not fail: they are cut to 16,384 characters. If a server refuses a query alone with the status 400,
+    413, 414 or 422, the query is cut to half its length, again and again, down to 16 characters.
 
     A search takes at most `(2 * max_retries + 3 * number of urls) * timeout` seconds plus the waits (`max_retries` of
-    at most 30 s), times the number of requests divided by `max_concurrency`, rounded up.
+    at most 30 s), times the number of requests divided by `max_concurrency`, rounded up. It may take twice as
+    long after the status 413.
 
     The servers may start after the retriever, because only searches contact them. A retriever works in several Python
     threads, in notebooks and in forked processes. A pickled retriever contains the token.
@@ -119,7 +126,7 @@ class RemoteRetriever:
 
         Args:
             queries (sequence of `str`):
-                Any text. Lone surrogates are replaced.
+                Any text. Lone surrogates are replaced, and long queries are cut.
             k (`int`):
                 Maximum number of passages per query, at least 1.
 
@@ -136,7 +143,7 @@ class RemoteRetriever:
         if not queries:
             return []
         try:
-            outcomes = self._run(lambda client: self._ask_all(client, list(queries), k))
+            outcomes = self._run(lambda client: self._ask_all(client, [searchable(query) for query in queries], k))
         except ClosedError as error:
             raise SearchError(f"The search of {len(queries)} queries was given up: {error}.") from error
         failures = [outcome for outcome in outcomes if isinstance(outcome, RequestError)]
@@ -217,14 +224,24 @@ class RemoteRetriever:
         outcomes = await asyncio.gather(*map(ask, batches))
         return [outcome for batch in outcomes for outcome in batch]
 
-    async def _ask_batch(self, client: HTTPClient, queries: list[str], k: int) -> list[Outcome]:
+    async def _ask_batch(self, client: HTTPClient, queries: list[str], k: int, end: float = math.inf) -> list[Outcome]:
+        """Ask a batch, but start no request after `end`. After a failure, the parts get the time of a request."""
         try:
+            if time.monotonic() >= end:
+                raise UnreachableError("no time was left to ask it")
             return await self._ask_with_retries(client, queries, k, self.max_retries)
         except RequestError as error:
             self._counters["failed_requests"] += 1
             logger.warning("A request of %d queries is given up: %s", len(queries), error)
-            if len(queries) > 1 and _may_be_of_a_query(error):
-                return await self._ask_one_by_one(client, queries, k)
+            end = min(end, time.monotonic() + (self.max_retries + len(self.urls)) * self.timeout)
+            if len(queries) == 1:
+                return [await self._ask_shorter(client, queries[0], k, error, end)]
+            if isinstance(error, StatusError) and error.status == 413:
+                middle = len(queries) // 2
+                first = await self._ask_batch(client, queries[:middle], k, end)
+                return first + await self._ask_batch(client, queries[middle:], k, end)
+            if _may_be_of_a_query(error):
+                return [await self._ask_alone(client, query, k, end) for query in queries]
             return [error] * len(queries)
 
     async def _ask_with_retries(
@@ -245,21 +262,22 @@ class RemoteRetriever:
                 wait, num_waits = wait * 2, num_waits + 1
             self._counters["retries"] += 1
 
-    async def _ask_one_by_one(self, client: HTTPClient, queries: list[str], k: int) -> list[Outcome]:
-        """Ask each query alone, but start none after the time that a request with its retries may take."""
-        deadline = time.monotonic() + (self.max_retries + len(self.urls)) * self.timeout
-        return [await self._ask_alone(client, query, k, deadline) for query in queries]
-
-    async def _ask_alone(self, client: HTTPClient, query: str, k: int, deadline: float) -> Outcome:
+    async def _ask_alone(self, client: HTTPClient, query: str, k: int, end: float) -> Outcome:
         try:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= end:
                 raise UnreachableError("no time was left to ask it alone")
             [outcome] = await self._ask_with_retries(client, [query], k, max_retries=0)
             return outcome
         except RequestError as error:
             self._counters["failed_requests"] += 1
             logger.warning("The search for %.200r failed: %s", query, error)
+            return await self._ask_shorter(client, query, k, error, end)
+
+    async def _ask_shorter(self, client: HTTPClient, query: str, k: int, error: RequestError, end: float) -> Outcome:
+        """Ask the first half of a query that the server refused. Return the error if it is not too long."""
+        if len(query) <= _SHORTEST_CUT or not isinstance(error, StatusError) or error.status not in _REFUSED_QUERY:
             return error
+        return await self._ask_alone(client, query[: max(len(query) // 2, _SHORTEST_CUT)], k, end)
 
     async def _ask_next(self, client: HTTPClient, queries: list[str], k: int, tried: set[str]) -> list[Outcome]:
         """Ask the next replica, add it to `tried`, and record whether it could be reached."""

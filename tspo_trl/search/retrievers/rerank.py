@@ -3,6 +3,7 @@
 Importing this module does not load torch. The constructor of [`CrossEncoderReranker`] does.
 """
 
+import logging
 import math
 import os
 import threading
@@ -16,6 +17,8 @@ from typing import Any, Protocol
 from ..base import Passage, SearchError, check_positive, well_formed
 from ..identity import RetrieverIdentity
 from ..indexing.pretrained import absolute_if_folder, check_dtype, model_fingerprint, sentence_transformers
+
+logger = logging.getLogger(__name__)
 
 
 class Reranker(Protocol):
@@ -110,10 +113,10 @@ class CrossEncoderReranker:
 
         Returns:
             `list[list[Passage] | None]`: for each query its passages with the model's scores, best first. Passages
-            with equal scores keep their order. `None` if its search failed.
+            with equal scores keep their order. `None` if its search failed or a score is not a finite number.
 
         Raises:
-            [`SearchError`]: if a score is not a finite number.
+            [`SearchError`]: if no score is a finite number.
             `RuntimeError`: in a process that was forked after the model was loaded.
         """
         self._check_not_forked()
@@ -122,7 +125,9 @@ class CrossEncoderReranker:
         scores = iter(self._scores(_pairs(queries, candidates)))
         results: list[list[Passage] | None] = []
         for found in candidates:
-            results.append(None if found is None else _ranked(found, list(islice(scores, len(found))))[:k])
+            own_scores = list(islice(scores, len(found or [])))
+            is_failed = found is None or not all(map(math.isfinite, own_scores))
+            results.append(None if is_failed else _ranked(found or [], own_scores)[:k])
         return results
 
     @property
@@ -158,10 +163,13 @@ class CrossEncoderReranker:
             scores = self._encoder.predict(pairs, batch_size=self.batch_size, show_progress_bar=False).tolist()
         broken = sum(not math.isfinite(score) for score in scores)
         if broken:
-            raise SearchError(
+            message = (
                 f"{self.model} returned no finite score for {broken} of {len(pairs)} pairs. dtype={self.dtype!r} may "
                 "overflow. Try 'float32'."
             )
+            if broken == len(pairs):
+                raise SearchError(message)
+            logger.warning(message)
         return scores
 
 

@@ -29,7 +29,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ... import __version__
-from ..base import Passage, Retriever
+from ..base import MAX_QUERY_LENGTH, Passage, Retriever
 from ..identity import identity_of
 from .batching import BatchingSearcher, QueueFullError, Results
 from .hosts import check_allowed_hosts, host_name, is_allowed
@@ -63,7 +63,7 @@ class RequestLimits:
     """
 
     max_queries: int = 4096
-    max_query_length: int = 16384
+    max_query_length: int = MAX_QUERY_LENGTH
     max_body_size: int = 16 * 2**20
     max_top_k: int = 100
 
