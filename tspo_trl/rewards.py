@@ -15,8 +15,8 @@ from .trajectory import Trajectory
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 # What the model did not write. A text may contain the whole rollout: prompt, turns and feedback.
 _OF_OTHERS = (
-    # Feedback. A passage may contain a closing tag: that of the feedback comes before an empty line or the end.
-    r"<information>(?:(?!<information>).)*?</information>(?=\n\n|\s*\Z)",
+    # Feedback. A passage may contain closing tags: that of the feedback is the last before an empty line or the end.
+    r"<information>(?:(?!<information>).)*</information>(?=\n\n|\s*\Z)",
     r"<information>.*?</information>",
     r"<tool_response>.*?</tool_response>",
     # Messages of other roles, in the templates of Qwen and of Llama.
