@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def _count(batch: Sequence[Rollout], size: int, success_threshold: float) -> dic
     first_hits = torch.tensor([rollout.first_hit for rollout in batch])
     credit = (outcomes, num_turns, first_hits, size)
     grpo = group_advantages(*credit, alpha=0.0, turn_level_groups="never")
-    options = {"success_threshold": success_threshold, "successes": successes}
+    options: dict[str, Any] = {"success_threshold": success_threshold, "successes": successes}
     tspo = group_advantages(*credit, latent_in_mixed_groups=False, **options)
     all_wrong = all_wrong_groups(successes, size, success_threshold=success_threshold)
     return {

@@ -34,7 +34,7 @@ class LoggingTrainer(SteppingTrainer):
 
     args: TSPOConfig
     model: Any
-    _rewards_per_func: Tensor | None = None  # of the current batch, all processes
+    _rewards_per_func: Any = None  # tensor of the current batch, all processes
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -116,8 +116,9 @@ class LoggingTrainer(SteppingTrainer):
             self._append_metrics(self._mode, credit_metrics(*credit))
         if self.args.log_trajectories or self.log_completions:
             groups = [row // group_size for row in range(local.start, local.stop)]
-            values = [value[local].tolist() for value in (first_hits, outcomes, successes, advantages)]
-            records = trajectory_records(self._trajectories, inputs, groups, *values, self.args)
+            tensors = (first_hits, outcomes, successes, advantages)
+            hits, rewards, rights, credits = (values[local].tolist() for values in tensors)
+            records = trajectory_records(self._trajectories, inputs, groups, hits, rewards, rights, credits, self.args)
             self._keep_records(gather_object(records))
 
     # Tables and files

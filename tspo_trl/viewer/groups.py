@@ -194,5 +194,5 @@ def _credit(
 def _rewards(outcome: float, success: float, num_turns: int, hit: int, success_threshold: float) -> list[float | None]:
     if math.isnan(outcome):
         return [None] * num_turns
-    options = {"success_threshold": success_threshold, "success": success}
-    return list(turn_rewards(outcome, num_turns, None if hit < 0 else hit, **options))
+    first_hit = None if hit < 0 else hit
+    return [*turn_rewards(outcome, num_turns, first_hit, success_threshold=success_threshold, success=success)]
