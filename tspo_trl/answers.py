@@ -232,7 +232,8 @@ def _marks_of_letter(letter: str, marks: str) -> str:
     script = _SCRIPTS[letter]
     if script != "cyrillic":
         return "" if script else marks
-    composed, *alone = unicodedata.normalize("NFC", letter + marks)
+    whole = unicodedata.normalize("NFC", letter + marks)
+    composed, alone = whole[0], whole[1:]
     in_letter = unicodedata.normalize("NFD", composed)[len(unicodedata.normalize("NFD", letter)) :]
     return in_letter + "".join(mark for mark in alone if mark not in _STRESS_MARKS)
 

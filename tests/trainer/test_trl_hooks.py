@@ -67,15 +67,8 @@ METHODS = {
 ATTRIBUTES = ["_buffered_inputs", "_dist", "_logs", "_metrics", "_step", "_tokenizer", "_tag_names", "_name", "_paper"]
 ATTRIBUTES += ["chat_template", "eos_token_ids", "generation_config", "log_completions", "mask_truncated_completions"]
 ATTRIBUTES += ["model_wrapped", "num_completions_to_print", "num_generations", "num_generations_eval"]
-ATTRIBUTES += [
-    "num_iterations",
-    "reward_func_names",
-    "reward_weights",
-    "rollout_func",
-    "tools",
-    "use_adaptive_entropy",
-]
-ATTRIBUTES += ["use_vllm", "_entropy_bonus_enabled", "aux_loss_enabled", "beta"]
+ATTRIBUTES += ["num_iterations", "reward_func_names", "reward_weights", "rollout_func", "tools", "use_vllm"]
+ATTRIBUTES += ["_entropy_bonus_enabled", "aux_loss_enabled", "beta", "use_adaptive_entropy"]
 
 
 @pytest.mark.parametrize("name", METHODS)
