@@ -187,3 +187,40 @@ def test_an_unclear_success_reward_is_refused_before_a_model_loads(tmp_path, rew
 def test_a_clear_or_unneeded_success_reward_is_accepted(tmp_path, reward_funcs, changes):
     with pytest.raises(OSError, match="no-such-model"):
         build(tmp_path, reward_funcs, **changes)
+
+
+class Search:
+    """Environment of TRL that owns a reward, which TRL names after the class."""
+
+    def reset(self, **kwargs):
+        pass
+
+    def search(self, query: str) -> str:
+        """
+        Search.
+
+        Args:
+            query: The query.
+        """
+        return query
+
+    def get_reward(self):
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"`success_reward` is None, .*: f1_reward, Search\."),
+        ({"success_reward": "search"}, r"`success_reward` is 'search', .*: f1_reward, Search\."),
+        ({"success_reward": "Search"}, None),
+    ],
+)
+def test_the_reward_of_an_environment_may_be_the_success_reward(make_trainer, chat_model_path, changes, message):
+    rows = Dataset.from_list([{"prompt": [{"role": "user", "content": "q"}], "golden_answers": ["a"]}] * 4)
+    kwargs = {"environment_factory": Search, "reward_funcs": f1_reward, "retriever": None, "train_dataset": rows}
+    if message is None:
+        assert make_trainer(model=chat_model_path, trainer_kwargs=kwargs, **changes)
+        return
+    with pytest.raises(ValueError, match=message):
+        make_trainer(model=chat_model_path, trainer_kwargs=kwargs, **changes)
