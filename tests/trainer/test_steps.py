@@ -109,6 +109,18 @@ def test_no_optimizer_moves_in_a_skipped_step(make_trainer, optim):
     assert logged(trainer) == [0, 1, 2]
 
 
+def test_rounding_errors_of_equal_rewards_are_no_signal(make_trainer):
+    kwargs = {"reward_funcs": lambda completions, **_: [0.9] * len(completions)}
+    options = {"num_generations": 3, "per_device_train_batch_size": 12, "alpha": 0.0, "turn_level_groups": "never"}
+    trainer = make_trainer(trainer_kwargs=kwargs, skip_steps_without_signal=True, **options, **NO_TERMS)
+    advantages = []
+    generate = trainer._generate_and_score_completions
+    trainer._generate_and_score_completions = lambda inputs: advantages.append(generate(inputs)) or advantages[-1]
+    trainer.train()
+    assert advantages[0]["advantages"].abs().max() > 1e-6
+    assert logged(trainer) == [1, 2]
+
+
 def test_signal_in_one_micro_batch_is_signal(make_trainer):
     trainer = make_trainer(
         trainer_kwargs={"reward_funcs": Rewards(1)}, skip_steps_without_signal=True, max_steps=2,

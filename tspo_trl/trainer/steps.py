@@ -13,7 +13,7 @@ from accelerate.logging import get_logger
 from torch import Tensor
 from transformers import TrainerCallback
 
-from ..credit import SIGNAL
+from ..credit import EPSILON, SIGNAL, ZERO_STD
 from .checkpoints import ResumableTrainer
 
 logger = get_logger(__name__)
@@ -77,7 +77,9 @@ class SteppingTrainer(ResumableTrainer):
         if self._buffered_inputs is not before:
             self._weigh_steps(self._buffered_inputs)
         if self._may_skip:
-            signal = has_signal(inputs)
+            # TRL divides the rounding errors of equal rewards by `EPSILON`. Turn advantages are free of them.
+            is_trls = inputs["advantages"].dim() == 1 and self.args.scale_rewards == "group"
+            signal = has_signal(inputs, ZERO_STD / EPSILON if is_trls else SIGNAL)
             self._has_signal = signal if self._has_signal is None else self._has_signal | signal
         return inputs
 
@@ -192,7 +194,7 @@ def _drop_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) ->
             parameter.grad = None
 
 
-def has_signal(batch: dict[str, Tensor]) -> Tensor:
+def has_signal(batch: dict[str, Tensor], smallest: float = SIGNAL) -> Tensor:
     """
     Check whether the policy can learn from a batch.
 
@@ -200,12 +202,14 @@ def has_signal(batch: dict[str, Tensor]) -> Tensor:
         batch (`dict[str, torch.Tensor]`):
             `advantages` of shape `(B,)` or `(B, T)`, and `completion_mask` and, if there is one, `tool_mask` of shape
             `(B, T)`.
+        smallest (`float`, *optional*, defaults to `1e-6`):
+            Magnitude above which an advantage has an effect.
 
     Returns:
-        `torch.Tensor` of shape `(1,)` and type bool: whether a token of the loss has an advantage of more than 1e-6.
+        `torch.Tensor` of shape `(1,)` and type bool: whether a token of the loss has such an advantage.
     """
     mask, advantages = batch["completion_mask"].bool(), batch["advantages"]
     if "tool_mask" in batch:
         mask = mask & batch["tool_mask"].bool()
     advantages = advantages.unsqueeze(1) if advantages.dim() == 1 else advantages
-    return ((advantages.abs() > SIGNAL) & mask).any().reshape(1)
+    return ((advantages.abs() > smallest) & mask).any().reshape(1)
