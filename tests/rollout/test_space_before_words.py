@@ -70,7 +70,7 @@ def test_the_tokenizers_put_a_space_before_a_text(spaced):
 
 
 OPENINGS = ["\n\n<information>", "<information>", " ", "a"]
-BODIES = ["Paris is the capital. " * 9, "\n\nParis " * 9, " Paris", ""]
+BODIES = ["Paris is the capital. " * 9, "\n\nParis " * 9, " Paris" * 40, ""]
 
 
 def assert_decodes_to_its_text(tokenizer, parts, max_length, before):
@@ -111,12 +111,13 @@ def test_bytes_of_unknown_characters():
         assert_decodes_to_its_text(tokenizer, parts, max_length, "Where?")
 
 
-def test_tokenizer_that_folds_white_space_adds_none():
+@pytest.mark.parametrize("name", ["unigram-first", "prepend"])
+def test_tokenizer_that_folds_white_space_adds_none(name):
     """As T5's: a line break becomes a space, so the text is not exact."""
-    tokenizer = make_tokenizer("unigram-first")
-    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Strip(), normalizers.Replace(Regex(r"\s+"), " ")]
-    )
+    tokenizer = make_tokenizer(name)
+    own = tokenizer.backend_tokenizer.normalizer
+    fold = [normalizers.Strip(), normalizers.Replace(Regex(r"\s+"), " ")]
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([*fold, *([own] if own else [])])
     part = Feedback("(", "Paris\n is", ")\n\nx", retrieved=True)
     ((ids, _),) = encode_feedbacks([[part]], tokenizer, 100)
     assert decode(tokenizer, encode(tokenizer, "Where?") + ids) == "Where?(Paris is) x"

@@ -25,8 +25,8 @@ class SpecialTokens:
         flagged = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
         texts = {*flagged.values(), *map(str, tokenizer.all_special_tokens)} - {""}
         self._pattern = re.compile("|".join(map(re.escape, sorted(texts))) or "(?!)")
-        bytes = {id for id, text in flagged.items() if _BYTE.fullmatch(text)}
-        ids = {*flagged, *tokenizer.all_special_ids} - bytes
+        byte_ids = {id for id, text in flagged.items() if _BYTE.fullmatch(text)}
+        ids = {*flagged, *tokenizer.all_special_ids} - byte_ids
         roles = {name: token for name, token in tokenizer.special_tokens_map.items() if name != "unk_token"}
         if str(tokenizer.unk_token) not in map(str, roles.values()):
             ids.discard(tokenizer.unk_token_id)
