@@ -30,6 +30,7 @@ def greedy_evaluation(trainer: GRPOTrainer) -> Iterator[None]:
     """
     own: Any = trainer
     sampler: Any = own
+    greedy: dict[str, Any]
     if own.use_vllm:
         sampler = own.vllm_generation
         # `generation_kwargs` override the trainer's temperature and penalties.

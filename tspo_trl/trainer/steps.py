@@ -78,7 +78,8 @@ class SteppingTrainer(ResumableTrainer):
             self._weigh_steps(self._buffered_inputs)
         if self._may_skip:
             # TRL divides the rounding errors of equal rewards by `EPSILON`. Turn advantages are free of them.
-            is_trls = inputs["advantages"].dim() == 1 and self.args.scale_rewards == "group"
+            args: Any = self.args
+            is_trls = inputs["advantages"].dim() == 1 and args.scale_rewards == "group"
             signal = has_signal(inputs, ZERO_STD / EPSILON if is_trls else SIGNAL)
             self._has_signal = signal if self._has_signal is None else self._has_signal | signal
         return inputs

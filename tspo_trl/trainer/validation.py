@@ -272,8 +272,9 @@ def _check_turn_credit(args: TSPOConfig) -> None:
 def _check_optimizer(args: TSPOConfig) -> None:
     if not args.skip_steps_without_signal:
         return
-    by_itself = "DeepSpeed" if args.deepspeed_plugin is not None else f"`optim={args.optim.value!r}`"
-    if by_itself == "DeepSpeed" or "layerwise" in args.optim or "lomo" in args.optim:
+    optimizer = str(getattr(args.optim, "value", args.optim))
+    by_itself = "DeepSpeed" if args.deepspeed_plugin is not None else f"`optim={optimizer!r}`"
+    if by_itself == "DeepSpeed" or "layerwise" in optimizer or "lomo" in optimizer:
         raise ValueError(
             f"`skip_steps_without_signal=True` does not work with {by_itself}, which steps within the backward pass. "
             "Set it to `False`, or use DDP or FSDP with an optimizer that steps after it."
