@@ -87,10 +87,6 @@ def test_each_run_of_tool_messages_has_its_evidence():
         ("\n\n<information>Paris</information>\n\n", "Paris"),
         ("\n\n<information></information>\n\n", None),
         ("tool\nParis\nassistant\n", "Paris"),
-        (
-            "(1)Title: Emma Text:  A novel.\n(2)Bath   A city.",
-            "Doc 1(Title: Emma)  A novel.\nDoc 2(Title: Bath) A city.",
-        ),
     ],
 )
 def test_frame_of_a_decoded_feedback_is_no_evidence(feedback, evidence):

@@ -17,8 +17,6 @@ _NO_RESULT = re.compile(
 _TOOL_RESPONSE = re.compile(r"<tool_response>(.*?)(?:</tool_response>|\Z)", re.DOTALL)
 _ROLES = re.compile(r"\A\s*(?:user|tool|ipython|function|observation)\n|(?<=[\n\"}\]])(?:assistant|model)\s*\Z")
 _TAG = re.compile(r"""</?[A-Za-z][\w.:-]*(?:\s+[\w:-]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*/?>|<\|\w+\|>""")
-# R1-Searcher's passages: `(1)Title: Emma Text: A novel.` or `(1)Emma   A novel.`
-_NUMBERED = re.compile(r'^\((\d\d?)\)(?:"?Title: (.*?) Text: |(.*?) {3}|)', re.MULTILINE)
 _MEDIA = ("image", "image_url", "audio", "video")
 _PASSAGE_KEYS = ("document", "title", "contents", "text")
 
@@ -68,8 +66,6 @@ def evidence_in_feedback(feedback: str) -> str | None:
     Returns:
         `str`, *optional*: `None` if there is none.
     """
-    if feedback.startswith("(1)"):
-        feedback = _NUMBERED.sub(lambda one: f"Doc {one[1]}(Title: {one[2] or one[3] or ''}) ", feedback)
     responses = _TOOL_RESPONSE.findall(feedback)
     return _joined(returned_text(text) for text in responses or [_ROLES.sub("", feedback)])
 
